@@ -1,0 +1,418 @@
+/* wfproc 1.0: tables, then the functions in the order of src/api.c, then the views, then rights. */
+
+\echo Use "CREATE EXTENSION wfproc CASCADE" to load this file. \quit
+
+/*
+ * Tables.  Only the engine writes them; users reach them through the functions and views below.  Keys are COLLATE "C" so
+ * that a new version of the system's collations cannot reorder them.
+ */
+
+CREATE TABLE wfproc.home (
+    one bool PRIMARY KEY DEFAULT true CHECK (one),
+    token uuid NOT NULL,
+    database oid NOT NULL
+);
+COMMENT ON TABLE wfproc.home IS 'this installation''s token and database; never dumped, so that a copy of a database knows that it is one';
+INSERT INTO wfproc.home (token, database)
+    SELECT pg_catalog.gen_random_uuid(), d.oid FROM pg_catalog.pg_database d
+    WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
+
+CREATE SEQUENCE wfproc.workflow_seq AS int;
+COMMENT ON SEQUENCE wfproc.workflow_seq IS 'workflow_id';
+CREATE SEQUENCE wfproc.instance_seq;
+COMMENT ON SEQUENCE wfproc.instance_seq IS 'instance_id';
+CREATE SEQUENCE wfproc.mail_seq;
+COMMENT ON SEQUENCE wfproc.mail_seq IS 'mail_id';
+
+CREATE TABLE wfproc.workflow (
+    workflow_id int PRIMARY KEY,
+    name text COLLATE "C" NOT NULL CONSTRAINT workflow_name_key UNIQUE,
+    owner text COLLATE "C" NOT NULL,
+    current_version int NOT NULL,
+    home uuid NOT NULL,
+    accepts text[],
+    max_attempts int NOT NULL CHECK (max_attempts BETWEEN 1 AND 1000),
+    on_failure text NOT NULL CHECK (on_failure IN ('pause', 'fail', 'dead_letter')),
+    retry_delay interval NOT NULL,
+    handler_timeout interval NOT NULL,
+    snapshot_every int NOT NULL CHECK (snapshot_every >= 1)
+);
+COMMENT ON TABLE wfproc.workflow IS 'definitions: name, owner (a role, by name), current version, home, settings';
+
+CREATE TABLE wfproc.version (
+    workflow_id int NOT NULL,
+    version int NOT NULL,
+    handler text NOT NULL,
+    code text NOT NULL,
+    code_sha256 bytea NOT NULL,
+    migrate text,
+    migrate_code text,
+    migrate_sha256 bytea,
+    search_path text NOT NULL,
+    defined_at timestamptz NOT NULL,
+    PRIMARY KEY (workflow_id, version)
+);
+COMMENT ON TABLE wfproc.version IS 'published versions: the text of the handler''s code and its SHA-256; never changed once written';
+
+CREATE TABLE wfproc.instance (
+    instance_id bigint PRIMARY KEY,
+    id text COLLATE "C" NOT NULL CONSTRAINT instance_id_key UNIQUE,
+    workflow_id int NOT NULL,
+    version int NOT NULL,
+    attempts int NOT NULL DEFAULT 0,
+    crashes int NOT NULL DEFAULT 0,
+    status text COLLATE "C" NOT NULL DEFAULT 'running'
+        CHECK (status IN ('running', 'paused', 'completed', 'failed', 'cancelled', 'terminated')),
+    started_at timestamptz NOT NULL,
+    live_from timestamptz NOT NULL,
+    closed_at timestamptz,
+    retry_at timestamptz,
+    parent text COLLATE "C",
+    attributes jsonb NOT NULL DEFAULT '{}',
+    result jsonb,
+    error text
+) WITH (fillfactor = 80);
+COMMENT ON TABLE wfproc.instance IS 'one row an instance; written by the holder of its shard when something changes for good, not for every event';
+
+CREATE TABLE wfproc.event (
+    instance_id bigint NOT NULL,
+    seq bigint NOT NULL,
+    at timestamptz NOT NULL,
+    recorded_at timestamptz NOT NULL,
+    mail_id bigint,
+    digest bigint NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    payload jsonb NOT NULL,
+    sender text COLLATE "C",
+    idempotency_key text COLLATE "C",
+    reply jsonb,
+    hash bytea NOT NULL,
+    PRIMARY KEY (instance_id, seq)
+);
+COMMENT ON TABLE wfproc.event IS 'the event log: what each instance has handled; append only';
+COMMENT ON COLUMN wfproc.event.at IS 'when it happened, by its stamp';
+COMMENT ON COLUMN wfproc.event.recorded_at IS 'when its step was committed, by the wall clock';
+COMMENT ON COLUMN wfproc.event.digest IS 'first 8 bytes of the SHA-256 of the state and the actions that it led to';
+COMMENT ON COLUMN wfproc.event.hash IS 'SHA-256 over the previous row''s hash and this row';
+
+CREATE TABLE wfproc.mailbox (
+    instance_id bigint NOT NULL,
+    at timestamptz NOT NULL,
+    mail_id bigint NOT NULL,
+    shard smallint NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    payload jsonb NOT NULL,
+    sender text COLLATE "C",
+    timer text COLLATE "C",
+    idempotency_key text COLLATE "C",
+    PRIMARY KEY (instance_id, at, mail_id)
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 10000);
+CREATE INDEX mailbox_due_idx ON wfproc.mailbox (shard, at);
+COMMENT ON TABLE wfproc.mailbox IS 'events that their instance has not handled yet; those stamped in the future are its agenda; insert and delete only';
+
+CREATE TABLE wfproc.dead_letter (
+    mail_id bigint PRIMARY KEY,
+    instance_id bigint NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    at timestamptz NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    payload jsonb NOT NULL,
+    sender text COLLATE "C",
+    idempotency_key text COLLATE "C",
+    reason text NOT NULL,
+    died_at timestamptz NOT NULL
+);
+CREATE INDEX dead_letter_instance_idx ON wfproc.dead_letter (instance_id);
+COMMENT ON TABLE wfproc.dead_letter IS 'events that will not be handled: rejected, given up, or addressed to an instance that had closed';
+
+CREATE TABLE wfproc.snapshot (
+    instance_id bigint PRIMARY KEY,
+    seq bigint NOT NULL,
+    at timestamptz NOT NULL,
+    taken_at timestamptz NOT NULL,
+    version int NOT NULL,
+    state jsonb NOT NULL,
+    log_sha256 bytea NOT NULL,
+    state_sha256 bytea NOT NULL
+) WITH (fillfactor = 70);
+COMMENT ON TABLE wfproc.snapshot IS 'an instance''s state at a seq, bound to the hash of the log up to it; only a shortcut, never the truth';
+
+CREATE TABLE wfproc.idempotency (
+    instance_id bigint NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    mail_id bigint NOT NULL,
+    event_sha256 bytea NOT NULL,
+    PRIMARY KEY (instance_id, key)
+);
+COMMENT ON TABLE wfproc.idempotency IS 'keys given to send(): the event that each stands for';
+
+CREATE TABLE wfproc.acl (
+    workflow_id int NOT NULL,
+    role text COLLATE "C" NOT NULL,
+    privilege text COLLATE "C" NOT NULL CHECK (privilege IN ('send', 'read', 'operate')),
+    PRIMARY KEY (workflow_id, role, privilege)
+);
+COMMENT ON TABLE wfproc.acl IS 'who may do what with a workflow besides its owner; roles by name';
+
+/* all but home: a copy is not the original */
+SELECT pg_catalog.pg_extension_config_dump('wfproc.workflow_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.instance_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.mail_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.workflow', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.version', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.instance', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.event', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.mailbox', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.dead_letter', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.snapshot', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.idempotency', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.acl', '');
+
+CREATE FUNCTION wfproc.refuse_change() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_refuse_change';
+COMMENT ON FUNCTION wfproc.refuse_change() IS 'trigger of wfproc.event: raises 42501, the log is append-only';
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON wfproc.event
+    FOR EACH STATEMENT EXECUTE FUNCTION wfproc.refuse_change();
+ALTER TABLE wfproc.event ENABLE ALWAYS TRIGGER append_only;
+COMMENT ON TRIGGER append_only ON wfproc.event IS 'the log is append-only, also under session_replication_role';
+
+/*
+ * Definitions and rights.
+ */
+
+CREATE FUNCTION wfproc.define(workflow text, handler text, migrate text = NULL, accepts text[] = NULL,
+        max_attempts int = NULL, on_failure text = NULL, retry_delay interval = NULL,
+        handler_timeout interval = NULL, snapshot_every int = NULL)
+    RETURNS int LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_define';
+COMMENT ON FUNCTION wfproc.define(text, text, text, text[], int, text, interval, interval, int) IS
+'publishes the function handler(jsonb, text, jsonb) as the workflow''s next version and returns its number; the same code again gives the same version; settings left NULL keep their value; 42883 no such function, 42P13 wrong shape, 42501 not the owner';
+
+CREATE FUNCTION wfproc.try_step(handler text, state jsonb, event text, payload jsonb = '{}',
+        OUT new_state jsonb, OUT actions jsonb)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_try_step';
+COMMENT ON FUNCTION wfproc.try_step(text, jsonb, text, jsonb) IS
+'the unit test of a handler: calls it once as the caller, read-only, and returns the next state and the actions that it asked for; writes nothing';
+
+CREATE FUNCTION wfproc.grant_access(workflow text, role text, privilege text)
+    RETURNS bool LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wfproc_grant_access';
+COMMENT ON FUNCTION wfproc.grant_access(text, text, text) IS
+'lets a role send to, read or operate (which includes both) a workflow''s instances; false where it could already; owner only';
+
+CREATE FUNCTION wfproc.revoke_access(workflow text, role text, privilege text)
+    RETURNS bool LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wfproc_revoke_access';
+COMMENT ON FUNCTION wfproc.revoke_access(text, text, text) IS 'takes back what grant_access() gave; false where there was nothing to take';
+
+CREATE FUNCTION wfproc.may(workflow_id int, privilege text)
+    RETURNS bool LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'wfproc_may';
+COMMENT ON FUNCTION wfproc.may(int, text) IS 'whether the current user may send to, read or operate that workflow''s instances';
+
+CREATE FUNCTION wfproc.adopt()
+    RETURNS int LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_adopt';
+COMMENT ON FUNCTION wfproc.adopt() IS
+'makes this database the home of all workflows that a dump, a template or replication brought here, so that they act; returns how many; owner of the extension only';
+
+/*
+ * Instances and their events.
+ */
+
+CREATE FUNCTION wfproc.start(workflow text, id text = NULL, input jsonb = '{}', at timestamptz = NULL, version int = NULL,
+        attributes jsonb = '{}', live_from timestamptz = NULL, if_exists text = 'error')
+    RETURNS text LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_start';
+COMMENT ON FUNCTION wfproc.start(text, text, jsonb, timestamptz, int, jsonb, timestamptz, text) IS
+'starts an instance and returns its id (generated where NULL); its first event is start with the input, stamped at; if_exists: error (42710) or ignore';
+
+CREATE FUNCTION wfproc.send(id text, event text, payload jsonb = NULL, at timestamptz = NULL, idempotency_key text = NULL,
+        or_start text = NULL)
+    RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_send';
+COMMENT ON FUNCTION wfproc.send(text, text, jsonb, timestamptz, text, text) IS
+'puts an event into an instance''s mailbox, stamped at (NULL: now), as part of the caller''s transaction, and returns its mail_id; with a key the same event again returns the first mail_id, another event 23505; or_start: the workflow to start where there is no such id';
+
+CREATE FUNCTION wfproc.unsend(id text, mail_id bigint)
+    RETURNS bool LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wfproc_unsend';
+COMMENT ON FUNCTION wfproc.unsend(text, bigint) IS 'takes an event out of the mailbox; false where it was handled already or is not there';
+
+CREATE FUNCTION wfproc.reschedule(id text, mail_id bigint, at timestamptz)
+    RETURNS bool LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wfproc_reschedule';
+COMMENT ON FUNCTION wfproc.reschedule(text, bigint, timestamptz) IS 'gives an event in the mailbox another stamp; false where it was handled already or is not there';
+
+CREATE FUNCTION wfproc.pause(id text, reason text = NULL)
+    RETURNS bool LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_pause';
+COMMENT ON FUNCTION wfproc.pause(text, text) IS 'asks for an instance to stop handling events; they wait in its mailbox; false where it is paused already';
+
+CREATE FUNCTION wfproc.resume(id text)
+    RETURNS bool LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_resume';
+COMMENT ON FUNCTION wfproc.resume(text) IS 'asks for a paused or retrying instance to go on at once, with its attempts counted anew; false where it is neither';
+
+CREATE FUNCTION wfproc.snapshot(id text)
+    RETURNS bool LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_snapshot';
+COMMENT ON FUNCTION wfproc.snapshot(text) IS 'asks for a snapshot of an instance to be taken';
+
+CREATE FUNCTION wfproc.passivate(id text)
+    RETURNS bool LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_passivate';
+COMMENT ON FUNCTION wfproc.passivate(text) IS 'asks for an instance to leave its worker''s memory, with a snapshot';
+
+CREATE FUNCTION wfproc.run(max_events int = NULL)
+    RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_run';
+COMMENT ON FUNCTION wfproc.run(int) IS
+'handles due events here and now, in the caller''s transaction, and returns how many; what a worker is responsible for is left to it, but for instances that this transaction has started; READ COMMITTED only (25001)';
+
+CREATE FUNCTION wfproc.await(id text, timeout interval = '30 s', OUT status text, OUT result jsonb)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_await';
+COMMENT ON FUNCTION wfproc.await(text, interval) IS
+'waits until an instance has closed and returns its status and result; the status that it has then where the time-out (0: do not wait, NULL: no limit) comes first; 55000 where this transaction has itself started or written to it';
+
+/*
+ * Reading.  These never act, and work on a standby.
+ */
+
+CREATE FUNCTION wfproc.state(id text)
+    RETURNS jsonb LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_state';
+COMMENT ON FUNCTION wfproc.state(text) IS 'the state after the last handled event, from the snapshot and the log after it; {} before the first';
+
+CREATE FUNCTION wfproc.digest(id text, OUT seq bigint, OUT sha256 bytea)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_digest';
+COMMENT ON FUNCTION wfproc.digest(text) IS 'the last seq of an instance''s log and the hash that stands for all of it';
+
+CREATE FUNCTION wfproc.history(id text, after bigint = 0, max int = 1000,
+        OUT seq bigint, OUT at timestamptz, OUT recorded_at timestamptz, OUT event text, OUT payload jsonb,
+        OUT sender text, OUT mail_id bigint, OUT idempotency_key text, OUT hash bytea)
+    RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_history';
+COMMENT ON FUNCTION wfproc.history(text, bigint, int) IS 'an instance''s log, at most max rows after the given seq';
+
+CREATE FUNCTION wfproc.agenda(id text, after bigint = 0, max int = 1000,
+        OUT mail_id bigint, OUT at timestamptz, OUT event text, OUT payload jsonb, OUT sender text, OUT idempotency_key text, OUT due bool)
+    RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_agenda';
+COMMENT ON FUNCTION wfproc.agenda(text, bigint, int) IS 'an instance''s mailbox in the order in which it will be handled, at most max rows, after the given mail_id''s place';
+
+CREATE FUNCTION wfproc.replay(id text, upto bigint = NULL,
+        OUT seq bigint, OUT at timestamptz, OUT event text, OUT state jsonb, OUT actions jsonb, OUT diverged bool)
+    RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_replay';
+COMMENT ON FUNCTION wfproc.replay(text, bigint) IS
+'folds the log from its first event through the handler: a row per event with the state and actions that it leads to, and whether they differ from what was logged';
+
+CREATE FUNCTION wfproc.verify(id text, OUT ok bool, OUT first_bad_seq bigint, OUT reason text)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_verify';
+COMMENT ON FUNCTION wfproc.verify(text) IS 'folds the whole log and checks the chain of hashes, each digest and the snapshot; the first that does not fit, and why';
+
+/*
+ * Inside a handler.
+ */
+
+CREATE FUNCTION wfproc.self() RETURNS text LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'wfproc_self';
+COMMENT ON FUNCTION wfproc.self() IS 'in a handler: the id of its instance';
+CREATE FUNCTION wfproc.now() RETURNS timestamptz LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'wfproc_now';
+COMMENT ON FUNCTION wfproc.now() IS 'in a handler: the instance''s clock, the greatest stamp that it has handled';
+CREATE FUNCTION wfproc.event_at() RETURNS timestamptz LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'wfproc_event_at';
+COMMENT ON FUNCTION wfproc.event_at() IS 'in a handler: the stamp of this event, which is before now() where the event came late';
+CREATE FUNCTION wfproc.seq() RETURNS bigint LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'wfproc_seq';
+COMMENT ON FUNCTION wfproc.seq() IS 'in a handler: the number that this event has in the log';
+CREATE FUNCTION wfproc.sender() RETURNS text LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'wfproc_sender';
+COMMENT ON FUNCTION wfproc.sender() IS 'in a handler: the id of the instance that sent this event; NULL where it came from outside';
+CREATE FUNCTION wfproc.random() RETURNS float8 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_random';
+COMMENT ON FUNCTION wfproc.random() IS 'in a handler: a number from 0 up to 1, the same in every replay';
+CREATE FUNCTION wfproc.uuid() RETURNS uuid LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_uuid';
+COMMENT ON FUNCTION wfproc.uuid() IS 'in a handler: a uuid, the same in every replay';
+CREATE FUNCTION wfproc.complete(result jsonb = NULL) RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_complete';
+COMMENT ON FUNCTION wfproc.complete(jsonb) IS 'in a handler: this step closes the instance as completed, with that result';
+CREATE FUNCTION wfproc.fail(reason text) RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_fail';
+COMMENT ON FUNCTION wfproc.fail(text) IS 'in a handler: this step closes the instance as failed, for that reason';
+CREATE FUNCTION wfproc.reject(reason text) RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_reject';
+COMMENT ON FUNCTION wfproc.reject(text) IS 'in a handler: this event becomes a dead letter at once; the state stays as it was; no retry';
+
+/*
+ * Events from tables.
+ */
+
+CREATE FUNCTION wfproc.emit() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_emit';
+COMMENT ON FUNCTION wfproc.emit() IS
+'trigger function that turns inserted rows into events. Arguments, each a key=value: id=column, event=name or event_column=column, at=column, payload=column,column (else the whole row), start=workflow (start an instance where there is none). AFTER INSERT, for each row, or for each statement with a transition table';
+
+/*
+ * Views: each shows a role its own workflows and those that it may read.
+ */
+
+CREATE FUNCTION wfproc.worker_slots(OUT slot int, OUT pid int, OUT database oid, OUT share int, OUT shares int, OUT shards int,
+        OUT started_at timestamptz, OUT events bigint, OUT turns bigint, OUT failed_turns bigint, OUT residents bigint,
+        OUT resident_bytes bigint, OUT last_error text)
+    RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_worker_slots';
+COMMENT ON FUNCTION wfproc.worker_slots() IS 'the workers of all databases, from shared memory; empty where the library is not preloaded';
+
+CREATE FUNCTION wfproc.residents(OUT instance_id bigint, OUT slot int, OUT pid int, OUT since timestamptz, OUT state_bytes bigint)
+    RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_residents';
+COMMENT ON FUNCTION wfproc.residents() IS 'the processes of this database that are in a worker''s memory now';
+
+CREATE VIEW wfproc.workflows WITH (security_barrier) AS
+    SELECT w.name AS workflow, w.owner, w.current_version, v.handler, v.defined_at,
+           w.home OPERATOR(pg_catalog.=) h.token
+             AND h.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d
+                 WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) AS at_home,
+           w.accepts, w.max_attempts, w.on_failure, w.retry_delay, w.handler_timeout, w.snapshot_every
+    FROM wfproc.workflow w
+    JOIN wfproc.version v ON v.workflow_id OPERATOR(pg_catalog.=) w.workflow_id
+                         AND v.version OPERATOR(pg_catalog.=) w.current_version
+    CROSS JOIN wfproc.home h
+    WHERE wfproc.may(w.workflow_id, 'read');
+COMMENT ON VIEW wfproc.workflows IS 'definitions with their current version; at_home says whether they act in this database';
+
+CREATE VIEW wfproc.instances WITH (security_barrier) AS
+    SELECT i.id, w.name AS workflow, i.version, i.status, i.parent, i.attributes, i.started_at, i.live_from, i.closed_at,
+           i.result, i.error, i.attempts, i.retry_at,
+           (SELECT pg_catalog.count(*) FROM wfproc.mailbox m
+             WHERE m.instance_id OPERATOR(pg_catalog.=) i.instance_id) AS waiting,
+           COALESCE((SELECT GREATEST(pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) m.at, '0'::interval)
+             FROM wfproc.mailbox m
+             WHERE m.instance_id OPERATOR(pg_catalog.=) i.instance_id
+               AND m.at OPERATOR(pg_catalog.>) '-infinity'::timestamptz
+             ORDER BY m.at LIMIT 1), '0'::interval) AS lag
+    FROM wfproc.instance i JOIN wfproc.workflow w ON w.workflow_id OPERATOR(pg_catalog.=) i.workflow_id
+    WHERE wfproc.may(i.workflow_id, 'read');
+COMMENT ON VIEW wfproc.instances IS 'instances with their status; waiting counts their mailbox; lag is wall clock minus the stamp of the oldest due event';
+
+CREATE VIEW wfproc.registry WITH (security_barrier) AS
+    SELECT i.id, w.name AS workflow, r.slot AS worker, r.pid, r.since, r.state_bytes
+    FROM wfproc.residents() r
+    JOIN wfproc.instance i ON i.instance_id OPERATOR(pg_catalog.=) r.instance_id
+    JOIN wfproc.workflow w ON w.workflow_id OPERATOR(pg_catalog.=) i.workflow_id
+    WHERE wfproc.may(i.workflow_id, 'read');
+COMMENT ON VIEW wfproc.registry IS 'who is in memory now, and in which worker';
+
+CREATE VIEW wfproc.workers AS
+    SELECT s.slot AS worker, s.pid, s.share, s.shares, s.shards, s.started_at, s.events, s.turns, s.failed_turns, s.residents,
+           s.resident_bytes, s.last_error
+    FROM wfproc.worker_slots() s
+    WHERE s.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d
+        WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database());
+COMMENT ON VIEW wfproc.workers IS 'this database''s workers: worker share of shares holds that many shards of 64';
+
+CREATE VIEW wfproc.dead_letters WITH (security_barrier) AS
+    SELECT d.mail_id, d.id, w.name AS workflow, d.at, d.name AS event, d.payload, d.sender, d.idempotency_key, d.reason, d.died_at
+    FROM wfproc.dead_letter d
+    JOIN wfproc.instance i ON i.instance_id OPERATOR(pg_catalog.=) d.instance_id
+    JOIN wfproc.workflow w ON w.workflow_id OPERATOR(pg_catalog.=) i.workflow_id
+    WHERE wfproc.may(i.workflow_id, 'read');
+COMMENT ON VIEW wfproc.dead_letters IS 'events that will not be handled, with the reason';
+
+/*
+ * Rights: nothing for PUBLIC.  grant_usage() is how an administrator lets a role in; each function then checks what it may.
+ */
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA wfproc FROM PUBLIC;
+
+CREATE FUNCTION wfproc.grant_usage(role text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    f record;
+BEGIN
+    IF role IS NULL THEN
+        RAISE EXCEPTION 'argument "role" must not be null' USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    EXECUTE format('GRANT USAGE ON SCHEMA wfproc TO %I', role);
+    EXECUTE format('GRANT SELECT ON wfproc.workflows, wfproc.instances, wfproc.registry, wfproc.workers, wfproc.dead_letters TO %I', role);
+    FOR f IN SELECT p.oid::regprocedure AS signature FROM pg_proc p
+             WHERE p.pronamespace = 'wfproc'::regnamespace
+               AND p.proname <> ALL ('{refuse_change,adopt,grant_usage}') LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', f.signature, role);
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION wfproc.grant_usage(text) IS
+'lets a role use the schema, its functions and views; what it may do with which workflow is decided by ownership and grant_access()';
+REVOKE ALL ON FUNCTION wfproc.grant_usage(text) FROM PUBLIC;

@@ -1,0 +1,218 @@
+/*
+ * check.c: arguments that users hand in: present, well formed, not too large; and whether this is a place to hand them in.
+ *
+ * Called by the SQL entry points before they touch anything, and by handler actions.  Reads no table, takes no lock.  What
+ * is accepted here goes into hashes joined by chr(31) and into messages, so a control character gets no further.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "utils/builtins.h"
+#include "utils/numeric.h"
+
+#include "action.h"
+#include "check.h"
+#include "guc.h"
+
+/*
+ * Refuses SQL NULL.
+ */
+void
+wf_check_not_null(FunctionCallInfo fcinfo, int argno, const char *argument)
+{
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"%s\" must not be null", argument)));
+}
+
+/*
+ * A text argument that must be there and be a name, as a palloc'd string.
+ */
+char *
+wf_check_name(FunctionCallInfo fcinfo, int argno, const char *argument)
+{
+	wf_check_not_null(fcinfo, argno, argument);
+	return wf_check_optional_name(fcinfo, argno, argument);
+}
+
+/*
+ * The same, or NULL for SQL NULL.
+ */
+char *
+wf_check_optional_name(FunctionCallInfo fcinfo, int argno, const char *argument)
+{
+	char	   *value;
+
+	if (PG_ARGISNULL(argno))
+		return NULL;
+	value = text_to_cstring(PG_GETARG_TEXT_PP(argno));
+	wf_check_name_text(value, argument);
+	return value;
+}
+
+/*
+ * The offset of the first control character, or -1.  C1 controls are two bytes in UTF-8, the only encoding that define()
+ * lets in.
+ */
+static int
+find_control_character(const char *value)
+{
+	const unsigned char *bytes = (const unsigned char *) value;
+
+	for (int i = 0; bytes[i] != '\0'; i++)
+	{
+		if (bytes[i] < 0x20 || bytes[i] == 0x7f)
+			return i;
+		if (bytes[i] == 0xc2 && bytes[i + 1] >= 0x80 && bytes[i + 1] <= 0x9f)
+			return i;
+	}
+	return -1;
+}
+
+/*
+ * Ids, names of workflows, events and timers, idempotency keys: 1 to 255 bytes without control characters.
+ */
+void
+wf_check_name_text(const char *value, const char *argument)
+{
+	Size		len = strlen(value);
+	int			bad;
+
+	if (len < 1 || len > WF_MAX_NAME)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must be 1 to %d bytes long; got %zu", argument, WF_MAX_NAME, len),
+				 len > 0 ? errhint("Long keys can be hashed first, with md5() for example.") : 0));
+	bad = find_control_character(value);
+	if (bad >= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must not contain control characters", argument),
+				 errdetail("There is one at byte %d, after \"%.*s\".", bad + 1, bad, value),
+				 errhint("Remove it, or encode the value first.")));
+}
+
+/*
+ * The name of an event.  Clients may not forge what only the engine sends; handlers neither, so they pass true as well.
+ */
+void
+wf_check_event_name(const char *event, bool from_client)
+{
+	wf_check_name_text(event, "event");
+	if (!from_client)
+		return;
+	if (WF_IS_ENGINE_EVENT(event) || strcmp(event, "start") == 0 || strcmp(event, "cancel") == 0 ||
+		strncmp(event, "child.", 6) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("event name \"%s\" is reserved", event),
+				 errhint("Only the engine sends start, cancel, child.* and events whose name begins with $.")));
+}
+
+/*
+ * A jsonb argument within wfproc.max_payload; SQL NULL becomes {}, so that no handler ever receives a NULL.
+ */
+Jsonb *
+wf_check_payload(FunctionCallInfo fcinfo, int argno, const char *argument)
+{
+	Jsonb	   *payload;
+
+	if (PG_ARGISNULL(argno))
+		return wf_check_empty_object();
+	payload = PG_GETARG_JSONB_P(argno);
+	wf_check_size(payload, wf_max_payload, argument, "wfproc.max_payload");
+	return payload;
+}
+
+/*
+ * Bytes of text that the numbers in a value take; nothing but numbers is ever longer as text than six times its binary form
+ * (1e131071 is 131,072 digits from a dozen bytes).
+ */
+static int64
+text_of_numbers(Jsonb *value)
+{
+	JsonbIterator *it = JsonbIteratorInit(&value->root);
+	JsonbIteratorToken token;
+	JsonbValue	element;
+	int64		bytes = 0;
+
+	while ((token = JsonbIteratorNext(&it, &element, false)) != WJB_DONE)
+	{
+		char	   *digits;
+
+		if ((token != WJB_VALUE && token != WJB_ELEM) || element.type != jbvNumeric)
+			continue;
+		digits = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(element.val.numeric)));
+		bytes += strlen(digits);
+		pfree(digits);
+	}
+	return bytes;
+}
+
+/*
+ * Refuses a value whose text is longer than limit bytes.  Writing out the text is the dear way to find out, so most values
+ * are let through by a bound: a byte of a string becomes at most six (\u001f), and the quotes, brackets and separators of
+ * an element are fewer than six times the four bytes of its entry.
+ */
+void
+wf_check_size(Jsonb *value, int limit, const char *what, const char *setting)
+{
+	char	   *string;
+	int			len;
+
+	if ((int64) VARSIZE(value) * 6 <= limit && (int64) VARSIZE(value) * 6 + text_of_numbers(value) <= limit)
+		return;
+	string = JsonbToCString(NULL, &value->root, VARSIZE(value));
+	len = strlen(string);
+	pfree(string);
+	if (len > limit)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("%s is %d bytes, limit %s %d", what, len, setting, limit),
+				 errhint("Keep large data in a table of your own and pass its key, or raise %s.", setting)));
+}
+
+/*
+ * The value {}.  Shared: neither to be changed nor freed.
+ */
+Jsonb *
+wf_check_empty_object(void)
+{
+	static Jsonb empty;
+
+	SET_VARSIZE(&empty, sizeof(empty));
+	empty.root.header = JB_FOBJECT;
+	return &empty;
+}
+
+/*
+ * Refuses functions that act at once: in a handler nothing may, or a replay would act again.
+ */
+void
+wf_check_not_in_handler(const char *function)
+{
+	if (MyWfStep != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s() cannot be called inside a handler", function),
+				 errhint("A handler acts by the actions that it asks for; they are carried out when its step has ended.")));
+}
+
+/*
+ * Refuses to write where nothing can be written.  what: "send events".
+ */
+void
+wf_check_can_write(const char *what)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot %s during recovery", what),
+				 errhint("This server is a standby: ask the primary.")));
+	if (XactReadOnly)
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot %s in a read-only transaction", what)));
+}

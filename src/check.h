@@ -1,0 +1,23 @@
+/*
+ * check.h: arguments that users hand in: present, well formed, not too large.
+ */
+#ifndef WF_CHECK_H
+#define WF_CHECK_H
+
+#include "fmgr.h"
+#include "utils/jsonb.h"
+
+#define WF_MAX_NAME 255			/* bytes of an id, a name, a key */
+
+extern void wf_check_not_null(FunctionCallInfo fcinfo, int argno, const char *argument);
+extern char *wf_check_name(FunctionCallInfo fcinfo, int argno, const char *argument);
+extern char *wf_check_optional_name(FunctionCallInfo fcinfo, int argno, const char *argument);
+extern void wf_check_name_text(const char *value, const char *argument);
+extern void wf_check_event_name(const char *event, bool from_client);
+extern Jsonb *wf_check_payload(FunctionCallInfo fcinfo, int argno, const char *argument);
+extern void wf_check_size(Jsonb *value, int limit, const char *what, const char *setting);
+extern Jsonb *wf_check_empty_object(void);
+extern void wf_check_not_in_handler(const char *function);
+extern void wf_check_can_write(const char *what);
+
+#endif

@@ -1,0 +1,77 @@
+/*
+ * compat.h: PostgreSQL 14 to 18 behind one set of names, the newest server's.  The only file that tests PG_VERSION_NUM.
+ */
+#ifndef WF_COMPAT_H
+#define WF_COMPAT_H
+
+#if PG_VERSION_NUM < 140000
+#error "wfproc needs PostgreSQL 14 or newer"
+#endif
+
+/* 15: memory is asked for in a hook of its own; 14 asks in _PG_init */
+#if PG_VERSION_NUM >= 150000
+#define WF_HAVE_SHMEM_REQUEST_HOOK 1
+#else
+#define WF_HAVE_SHMEM_REQUEST_HOOK 0
+#define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
+#endif
+
+/* 17: extensions name their own wait events */
+#if PG_VERSION_NUM >= 170000
+#define WF_WAIT_EVENT(name) WaitEventExtensionNew(name)
+#else
+#define WF_WAIT_EVENT(name) PG_WAIT_EXTENSION
+#endif
+
+/* 17: backends are numbered from 0; before that from 1, and by another name */
+#if PG_VERSION_NUM >= 170000
+#define WF_MY_BACKEND_ID MyProcNumber
+#else
+#define WF_MY_BACKEND_ID MyBackendId
+#endif
+
+/* 15: a timeout that repeats by itself; 14 has it not, so that there the watchdog fires once a turn */
+#if PG_VERSION_NUM >= 150000
+#define WF_ENABLE_TIMEOUT_EVERY(id, first, period_ms) enable_timeout_every(id, first, period_ms)
+#else
+#define WF_ENABLE_TIMEOUT_EVERY(id, first, period_ms) enable_timeout_at(id, first)
+#endif
+
+/* 15: known when memory is asked for; 14 computes it only after that */
+#if PG_VERSION_NUM >= 150000
+#define WF_MAX_BACKENDS MaxBackends
+#else
+#include "postmaster/autovacuum.h"
+#include "replication/walsender.h"
+#define WF_MAX_BACKENDS (MaxConnections + autovacuum_max_workers + 1 + max_worker_processes + max_wal_senders)
+#endif
+
+/* 16: one function for the owners of all kinds of objects */
+#if PG_VERSION_NUM >= 160000
+#define WF_OWNS_DATABASE(database, role) object_ownercheck(DatabaseRelationId, database, role)
+#else
+#define WF_OWNS_DATABASE(database, role) pg_database_ownercheck(database, role)
+#endif
+
+/* 15: the long form of a set-returning function's set-up moved into the server */
+#if PG_VERSION_NUM < 150000
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/tuplestore.h"
+static inline void
+InitMaterializedSRF(FunctionCallInfo fcinfo, bits32 flags)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext old = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
+	TupleDesc	desc;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	rsinfo->returnMode = SFRM_Materialize;
+	rsinfo->setResult = tuplestore_begin_heap(true, false, work_mem);
+	rsinfo->setDesc = desc;
+	MemoryContextSwitchTo(old);
+}
+#endif
+
+#endif

@@ -1,0 +1,464 @@
+/*
+ * engine.c: turns, one after the other.
+ *
+ * A worker's engine lives as long as the process; its functions are called by worker.c outside of any transaction, and run
+ * each turn in a transaction of its own.  run()'s is made for one call, inside the caller's transaction.
+ *
+ * Where a turn fails in its own SQL, nobody can say whose fault it was: it is rolled back, and those who were in it take
+ * the next turns one by one, so that the one that cannot is found and waits, and the others go on.
+ *
+ * The sweep is the safety net under the wake-ups: it walks the index on (shard, at) piece by piece, so that a backlog of a
+ * million does not hold up a turn.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "catalog.h"
+#include "check.h"
+#include "clock.h"
+#include "engine.h"
+#include "gate.h"
+#include "guc.h"
+#include "handler.h"
+#include "registry.h"
+#include "snapshot.h"
+#include "turn.h"
+#include "wakeup.h"
+#include "worker.h"
+
+/* kept between turns: what a full batch needs, so that its pages are not given back and faulted in again */
+#define TURN_MEMORY_KEPT (4 * 1024 * 1024)
+/* one piece of a sweep */
+#define SWEEP_ROWS 20000
+/* one piece of passivation */
+#define PASSIVATE_MAX 1000
+/* how long an instance waits whose turn fails, and one whose mail somebody has in hand */
+#define FAILED_DELAY_US (5 * USECS_PER_SEC)
+#define CONFLICT_DELAY_US (20 * 1000)
+
+/* columns of wfproc.mailbox that the sweep looks at */
+#define ANUM_INSTANCE_ID 1
+#define ANUM_AT 2
+#define ANUM_SHARD 4
+
+typedef struct Sweep
+{
+	uint64		shards;			/* still to be looked through */
+	TimestampTz from;			/* in the lowest of them: from here on */
+} Sweep;
+
+typedef struct Engine
+{
+	MemoryContext memory;
+	MemoryContext turn_memory;
+	WfScheduler *scheduler;
+	WfResidents *residents;
+	Sweep		sweep;
+	int			single;			/* so many turns take one instance only */
+} Engine;
+
+static Engine *worker_engine = NULL;
+
+static Engine *
+create_engine(MemoryContext parent, bool worker)
+{
+	MemoryContext memory = AllocSetContextCreate(parent, "wfproc engine", ALLOCSET_SMALL_SIZES);
+	Engine	   *engine = MemoryContextAllocZero(memory, sizeof(Engine));
+
+	engine->memory = memory;
+	engine->turn_memory = AllocSetContextCreate(memory, "wfproc turn", worker ? TURN_MEMORY_KEPT : 0,
+												1024 * 1024, ALLOCSET_DEFAULT_MAXSIZE);
+	engine->scheduler = wf_scheduler_create(memory);
+	engine->residents = wf_resident_create(memory, worker);
+	engine->sweep.from = DT_NOBEGIN;
+	return engine;
+}
+
+/*
+ * The worker's engine, made when first asked for.
+ */
+static Engine *
+my_engine(void)
+{
+	if (worker_engine == NULL)
+		worker_engine = create_engine(TopMemoryContext, true);
+	return worker_engine;
+}
+
+/*
+ * Mail that is due later than this is left to a later sweep, so that the scheduler holds what is near and not a million
+ * timers of next year.
+ */
+static TimestampTz
+horizon(TimestampTz now)
+{
+	return now + 2 * (int64) wf_sweep_interval * 1000;
+}
+
+void
+wf_engine_wake(int64 instance_id, TimestampTz at)
+{
+	if (at <= horizon(wf_clock_now()))
+		wf_scheduler_wake(my_engine()->scheduler, instance_id, at, true);
+}
+
+void
+wf_engine_sweep(uint64 shards)
+{
+	Sweep	   *sweep = &my_engine()->sweep;
+
+	/* mail may have come behind the place that a sweep under way has reached */
+	sweep->shards |= shards;
+	sweep->from = DT_NOBEGIN;
+}
+
+/*
+ * Wakes those who have mail in one shard, in the order of stamps from sweep->from to upto.  Returns true where that is all,
+ * false where *rows ran out; sweep->from says then where to go on.
+ */
+static bool
+sweep_shard(Engine *engine, Relation mailbox, Relation index, int shard, TimestampTz upto, int *rows)
+{
+	ScanKeyData keys[3];
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TimestampTz at = engine->sweep.from;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&keys[0], ANUM_SHARD, BTEqualStrategyNumber, F_INT2EQ, Int16GetDatum(shard));
+	ScanKeyInit(&keys[1], ANUM_AT, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE, TimestampTzGetDatum(at));
+	ScanKeyInit(&keys[2], ANUM_AT, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE, TimestampTzGetDatum(upto));
+	scan = systable_beginscan_ordered(mailbox, index, snapshot, 3, keys);
+	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+	{
+		bool		isnull;
+		TimestampTz next_at = DatumGetTimestampTz(heap_getattr(tuple, ANUM_AT, RelationGetDescr(mailbox), &isnull));
+
+		CHECK_FOR_INTERRUPTS();
+		/* stop between two stamps only: the next piece begins with this one */
+		if ((*rows)-- <= 0 && next_at != at)
+		{
+			engine->sweep.from = next_at;
+			break;
+		}
+		at = next_at;
+		wf_scheduler_wake(engine->scheduler,
+						  DatumGetInt64(heap_getattr(tuple, ANUM_INSTANCE_ID, RelationGetDescr(mailbox), &isnull)),
+						  at, false);
+	}
+	systable_endscan_ordered(scan);
+	UnregisterSnapshot(snapshot);
+	return tuple == NULL;
+}
+
+/*
+ * One piece of the sweep that has been asked for: SWEEP_ROWS rows, or all of them where rows is negative.
+ */
+static void
+sweep_piece(Engine *engine, TimestampTz upto, int rows)
+{
+	Relation	mailbox = table_open(wf_catalog_oid(WF_MAILBOX), AccessShareLock);
+	Relation	index = index_open(wf_catalog_oid(WF_MAILBOX_DUE_IDX), AccessShareLock);
+
+	if (rows < 0)
+		rows = INT_MAX;
+	for (int shard = 0; shard < WF_SHARDS && rows > 0; shard++)
+	{
+		uint64		bit = UINT64CONST(1) << shard;
+
+		if ((engine->sweep.shards & bit) == 0)
+			continue;
+		if (!sweep_shard(engine, mailbox, index, shard, upto, &rows))
+			break;
+		engine->sweep.shards &= ~bit;
+		engine->sweep.from = DT_NOBEGIN;
+	}
+	index_close(index, AccessShareLock);
+	table_close(mailbox, AccessShareLock);
+}
+
+static void
+init_turn(WfTurn *turn, Engine *engine, bool worker, int max_events)
+{
+	memset(turn, 0, sizeof(WfTurn));
+	turn->scheduler = engine->scheduler;
+	turn->residents = engine->residents;
+	turn->memory = engine->turn_memory;
+	turn->worker = worker;
+	turn->now = wf_clock_now();
+	turn->horizon = worker ? horizon(turn->now) : DT_NOEND;
+	turn->max_events = max_events;
+	turn->max_instances = engine->single > 0 ? 1 : max_events;
+}
+
+/*
+ * A turn of the worker has failed, and is rolled back.  What is known of those who were in it is forgotten where it may be
+ * the cause.
+ */
+static void
+recover(Engine *engine, WfTurn *turn, const ErrorData *error)
+{
+	bool		cancelled = error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+
+	wf_registry_count_turn(0, true, error->message);
+	if (wf_turn_conflict != 0)
+	{
+		wf_turn_put_back(turn, wf_turn_conflict, turn->now + CONFLICT_DELAY_US);
+		return;
+	}
+	ereport(cancelled ? LOG : WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("wfproc: a turn of %d instances was rolled back: %s", turn->ready_count, error->message),
+			 errdetail("Their events stay in the mailbox and are handled again.")));
+	if (cancelled)
+	{
+		wf_turn_put_back(turn, 0, 0);
+		return;
+	}
+	for (int i = 0; i < turn->ready_count; i++)
+		wf_resident_drop(engine->residents, turn->ready[i].instance_id);
+	if (turn->ready_count == 1)
+		wf_turn_put_back(turn, turn->ready[0].instance_id, turn->now + FAILED_DELAY_US);
+	else
+	{
+		wf_turn_put_back(turn, 0, 0);
+		engine->single = turn->ready_count;
+	}
+}
+
+/*
+ * The transaction of one turn.  Returns how many events were handled.
+ */
+static int
+turn_transaction(Engine *engine, WfTurn *turn)
+{
+	int			handled;
+
+	wf_worker_begin();
+	handled = wf_turn_run(turn);
+	wf_worker_commit();
+	wf_turn_settle(turn);
+	wf_registry_count_turn(handled, false, NULL);
+	if (engine->single > 0)
+		engine->single--;
+	return handled;
+}
+
+static void
+worker_turn(Engine *engine)
+{
+	MemoryContext old = CurrentMemoryContext;
+	WfTurn		turn;
+
+	init_turn(&turn, engine, true, wf_batch_size);
+	PG_TRY();
+	{
+		(void) turn_transaction(engine, &turn);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(engine->turn_memory);
+		error = CopyErrorData();
+		FlushErrorState();
+		wf_handler_abandon();
+		AbortCurrentTransaction();
+		recover(engine, &turn, error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(engine->turn_memory);
+}
+
+/*
+ * A piece of the sweep, where one is asked for, and a turn, where somebody is due.  Returns false where there was neither.
+ */
+bool
+wf_engine_work(void)
+{
+	Engine	   *engine = my_engine();
+	bool		worked = false;
+
+	if (engine->sweep.shards != 0)
+	{
+		wf_worker_begin();
+		sweep_piece(engine, horizon(wf_clock_now()), SWEEP_ROWS);
+		wf_worker_commit();
+		worked = true;
+	}
+	if (wf_scheduler_next(engine->scheduler) <= wf_clock_now())
+	{
+		worker_turn(engine);
+		worked = true;
+	}
+	return worked;
+}
+
+TimestampTz
+wf_engine_next(void)
+{
+	return wf_scheduler_next(my_engine()->scheduler);
+}
+
+/*
+ * Whether a process is to leave: idle for long, or one of those that do not fit.
+ */
+static bool
+is_to_leave(const WfProcess *process, Size excess, TimestampTz now)
+{
+	return excess > 0 ||
+		(wf_passivate_after >= 0 && process->last_used <= now - wf_passivate_after * USECS_PER_SEC);
+}
+
+/*
+ * Collects those that are to leave, longest idle first.
+ */
+static int
+choose_leavers(Engine *engine, WfProcess **leavers, bool *unsaved)
+{
+	Size		limit = (Size) wf_worker_memory * 1024;
+	Size		bytes = wf_resident_bytes(engine->residents);
+	TimestampTz now = wf_clock_now();
+	WfProcess  *process = wf_resident_oldest(engine->residents);
+	int			count = 0;
+
+	*unsaved = false;
+	while (process != NULL && count < PASSIVATE_MAX && is_to_leave(process, bytes > limit ? bytes - limit : 0, now))
+	{
+		leavers[count++] = process;
+		bytes -= process->bytes;
+		if (process->fold.started && process->fold.seq > process->snapshot_seq)
+			*unsaved = true;
+		process = wf_resident_newer(engine->residents, process);
+	}
+	return count;
+}
+
+/*
+ * Puts processes away: with a snapshot where theirs is not of the present.  Returns true where there may be more.
+ */
+bool
+wf_engine_passivate(void)
+{
+	Engine	   *engine = my_engine();
+	WfProcess  *leavers[PASSIVATE_MAX];
+	bool		unsaved;
+	int			count = choose_leavers(engine, leavers, &unsaved);
+
+	if (unsaved)
+	{
+		wf_worker_begin();
+		for (int i = 0; i < count; i++)
+			if (leavers[i]->fold.started && leavers[i]->fold.seq > leavers[i]->snapshot_seq)
+				wf_snapshot_store(leavers[i]->instance_id, &leavers[i]->fold);
+		wf_worker_commit();
+	}
+	for (int i = 0; i < count; i++)
+		wf_resident_drop(engine->residents, leavers[i]->instance_id);
+	return count == PASSIVATE_MAX;
+}
+
+/*
+ * The worker's shards are given up, or what it knows is in doubt: forgets everything.
+ */
+void
+wf_engine_forget(void)
+{
+	WfProcess  *process;
+
+	if (worker_engine == NULL)
+		return;
+	while ((process = wf_resident_oldest(worker_engine->residents)) != NULL)
+		wf_resident_drop(worker_engine->residents, process->instance_id);
+	MemoryContextDelete(worker_engine->memory);
+	worker_engine = NULL;
+}
+
+/*
+ * Counts, in a transaction of its own and before anything is handled again, that a worker died while these instances
+ * handled these events.
+ */
+void
+wf_engine_blame(const int64 *instance_ids, const int64 *seqs, int count)
+{
+	Engine	   *engine = my_engine();
+	WfTurn		turn;
+
+	init_turn(&turn, engine, true, 1);
+	wf_worker_begin();
+	wf_turn_blame(&turn, instance_ids, seqs, count);
+	wf_worker_commit();
+	MemoryContextReset(engine->turn_memory);
+}
+
+/*
+ * run()'s scheduler: what is due in the shards that nobody holds, and the instances that this very transaction has
+ * started, which nobody else can see yet.
+ */
+static void
+find_due(Engine *engine)
+{
+	int			count = wf_wakeup_started_count();
+	int64	   *started = palloc(Max(count, 1) * sizeof(int64));
+
+	engine->sweep.shards = wf_gate_take_free_shards();
+	sweep_piece(engine, wf_clock_now(), -1);
+	count = wf_wakeup_started(started, count);
+	for (int i = 0; i < count; i++)
+		wf_scheduler_wake(engine->scheduler, started[i], WF_AT_ONCE, false);
+	pfree(started);
+}
+
+static int64
+run_turns(Engine *engine, int64 max_events)
+{
+	int64		handled = 0;
+
+	while (max_events < 0 || handled < max_events)
+	{
+		int			batch = max_events < 0 ? wf_batch_size : (int) Min(wf_batch_size, max_events - handled);
+		WfTurn		turn;
+
+		if (wf_scheduler_next(engine->scheduler) > wf_clock_now())
+			break;
+		init_turn(&turn, engine, false, batch);
+		handled += wf_turn_run(&turn);
+		wf_turn_settle(&turn);
+		MemoryContextReset(engine->turn_memory);
+	}
+	return handled;
+}
+
+int64
+wf_engine_run(int64 max_events)
+{
+	Engine	   *engine;
+	int64		handled;
+
+	wf_check_not_in_handler("run");
+	wf_check_can_write("handle events");
+	if (XactIsoLevel != XACT_READ_COMMITTED)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("run() needs a READ COMMITTED transaction, this one is %s",
+						XactIsoLevel == XACT_SERIALIZABLE ? "SERIALIZABLE" : "REPEATABLE READ"),
+				 errhint("It must see events that were committed since the transaction began.")));
+	/* what the calling statement itself has sent, as in SELECT send(...), run() */
+	CommandCounterIncrement();
+	engine = create_engine(CurrentMemoryContext, false);
+	find_due(engine);
+	handled = run_turns(engine, max_events);
+	MemoryContextDelete(engine->memory);
+	return handled;
+}

@@ -1,0 +1,253 @@
+/*
+ * eventlog.c: the event log: its hash chain, and the only code that reads and writes wfproc.event.
+ *
+ * Appended to by turn.c, for instances whose shard this backend holds: so nobody else appends to the same chain, and the
+ * primary key is the last fence (its violation is an error, and whoever meets it drops what it had cached).  Read by
+ * replay.c, snapshot.c and monitor.c, on a standby too.  Rows are never changed.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "catalog.h"
+#include "clock.h"
+#include "eventlog.h"
+#include "rows.h"
+
+/* what the first hash of a chain is made from, before the id */
+#define CHAIN_TAG "wfproc/1"
+/* between the fields of a row as it is hashed; names, senders and keys cannot contain it */
+#define FIELD_SEPARATOR '\x1f'
+
+/* columns of wfproc.event */
+enum
+{
+	COL_INSTANCE_ID = 1,
+	COL_SEQ,
+	COL_AT,
+	COL_RECORDED_AT,
+	COL_MAIL_ID,
+	COL_DIGEST,
+	COL_NAME,
+	COL_PAYLOAD,
+	COL_SENDER,
+	COL_IDEMPOTENCY_KEY,
+	COL_REPLY,
+	COL_HASH,
+	COLUMNS = COL_HASH
+};
+
+struct WfLogScan
+{
+	Relation	rel;
+	Relation	index;
+	SysScanDesc scan;
+	MemoryContext memory;		/* the row handed out; reset at the next */
+};
+
+/*
+ * What stands before the first row: SHA-256 of "wfproc/1" and the instance's id.
+ */
+void
+wf_eventlog_first_hash(const char *id, uint8 *hash)
+{
+	WfBytes		parts[] = {{CHAIN_TAG, strlen(CHAIN_TAG)}, {id, strlen(id)}};
+
+	wf_hash_sha256(parts, 2, hash);
+}
+
+static void
+append_int64(StringInfo buf, int64 value)
+{
+	enlargeStringInfo(buf, MAXINT8LEN + 1);
+	buf->len += pg_lltoa(value, buf->data + buf->len);
+	appendStringInfoCharMacro(buf, FIELD_SEPARATOR);
+}
+
+static void
+append_text(StringInfo buf, const char *value)
+{
+	if (value != NULL)
+		appendStringInfoString(buf, value);
+	appendStringInfoCharMacro(buf, FIELD_SEPARATOR);
+}
+
+/*
+ * The row's own hash: SHA-256 of the previous one and the row as text.  The payload goes in by its own hash, so that it can
+ * be erased later without breaking the chain.  Plain SQL can compute the same: see docs/DESIGN.md.
+ */
+void
+wf_eventlog_chain(const uint8 *previous, const WfLogRow *row, uint8 *hash)
+{
+	static StringInfoData buf = {NULL, 0, 0, 0};
+	uint8		payload[WF_SHA256_LEN];
+	WfBytes		parts[2];
+
+	if (buf.data == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		initStringInfo(&buf);
+		MemoryContextSwitchTo(old);
+	}
+	wf_hash_jsonb(row->event.payload, payload);
+	resetStringInfo(&buf);
+	append_int64(&buf, row->seq);
+	append_int64(&buf, wf_clock_unix_us(row->event.at));
+	append_int64(&buf, wf_clock_unix_us(row->recorded_at));
+	append_text(&buf, row->event.name);
+	wf_hash_append_hex(&buf, payload, WF_SHA256_LEN);
+	appendStringInfoCharMacro(&buf, FIELD_SEPARATOR);
+	append_text(&buf, row->event.sender);
+	append_text(&buf, row->event.key);
+	append_int64(&buf, row->digest);
+	parts[0].data = previous;
+	parts[0].len = WF_SHA256_LEN;
+	parts[1].data = buf.data;
+
+	/* between fields, not after the last */
+	parts[1].len = buf.len - 1;
+
+	wf_hash_sha256(parts, 2, hash);
+}
+
+static void
+fill_row(TupleTableSlot *slot, const WfLogRow *row)
+{
+	Datum	   *values = slot->tts_values;
+	bool	   *nulls = slot->tts_isnull;
+
+	wf_row_set(values, nulls, COL_INSTANCE_ID, Int64GetDatum(row->instance_id));
+	wf_row_set(values, nulls, COL_SEQ, Int64GetDatum(row->seq));
+	wf_row_set(values, nulls, COL_AT, TimestampTzGetDatum(row->event.at));
+	wf_row_set(values, nulls, COL_RECORDED_AT, TimestampTzGetDatum(row->recorded_at));
+	if (row->event.mail_id != 0)
+		wf_row_set(values, nulls, COL_MAIL_ID, Int64GetDatum(row->event.mail_id));
+	wf_row_set(values, nulls, COL_DIGEST, Int64GetDatum(row->digest));
+	wf_row_set_text(values, nulls, COL_NAME, row->event.name);
+	wf_row_set_jsonb(values, nulls, COL_PAYLOAD, row->event.payload);
+	wf_row_set_text(values, nulls, COL_SENDER, row->event.sender);
+	wf_row_set_text(values, nulls, COL_IDEMPOTENCY_KEY, row->event.key);
+	wf_row_set_bytes(values, nulls, COL_HASH, row->hash, WF_SHA256_LEN);
+}
+
+/*
+ * Writes rows, which have their hashes already, in the given order.
+ */
+void
+wf_eventlog_append(WfLogRow **rows, int count)
+{
+	WfBatch    *batch;
+
+	if (count == 0)
+		return;
+	batch = wf_batch_open(WF_EVENT, COLUMNS, count);
+	for (int i = 0; i < count; i++)
+	{
+		fill_row(wf_batch_begin_row(batch), rows[i]);
+		wf_batch_end_row(batch);
+	}
+	wf_batch_close(batch);
+}
+
+/*
+ * Begins to read the rows of an instance after seq "after".  The scan belongs to the current (sub)transaction, its memory
+ * to the current context.
+ */
+WfLogScan *
+wf_eventlog_open(int64 instance_id, int64 after, Snapshot snapshot)
+{
+	WfLogScan  *scan = palloc(sizeof(WfLogScan));
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], COL_INSTANCE_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(instance_id));
+	ScanKeyInit(&keys[1], COL_SEQ, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
+	scan->rel = wf_rows_open(WF_EVENT, AccessShareLock, COLUMNS);
+	scan->index = index_open(wf_catalog_oid(WF_EVENT_PKEY), AccessShareLock);
+	scan->scan = systable_beginscan_ordered(scan->rel, scan->index, snapshot, 2, keys);
+	scan->memory = AllocSetContextCreate(CurrentMemoryContext, "wfproc log row", ALLOCSET_DEFAULT_SIZES);
+	return scan;
+}
+
+/*
+ * Takes a tuple apart; what the row points to is palloc'ed here.
+ */
+static void
+read_tuple(HeapTuple tuple, TupleDesc desc, WfLogRow *row)
+{
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS];
+
+	heap_deform_tuple(tuple, desc, values, nulls);
+	row->instance_id = DatumGetInt64(values[COL_INSTANCE_ID - 1]);
+	row->seq = DatumGetInt64(values[COL_SEQ - 1]);
+	row->recorded_at = DatumGetTimestampTz(values[COL_RECORDED_AT - 1]);
+	row->digest = DatumGetInt64(values[COL_DIGEST - 1]);
+	row->event.mail_id = nulls[COL_MAIL_ID - 1] ? 0 : DatumGetInt64(values[COL_MAIL_ID - 1]);
+	row->event.at = DatumGetTimestampTz(values[COL_AT - 1]);
+	row->event.name = wf_row_text(values, nulls, COL_NAME);
+	row->event.payload = wf_row_jsonb(values, nulls, COL_PAYLOAD);
+	row->event.sender = wf_row_text(values, nulls, COL_SENDER);
+	row->event.key = wf_row_text(values, nulls, COL_IDEMPOTENCY_KEY);
+	wf_row_bytes(values, nulls, COL_HASH, row->hash, WF_SHA256_LEN);
+}
+
+/*
+ * The next row, or false at the end of the log.  The row lives until the next call.
+ */
+bool
+wf_eventlog_next(WfLogScan *scan, WfLogRow *row)
+{
+	MemoryContext old;
+	HeapTuple	tuple = systable_getnext_ordered(scan->scan, ForwardScanDirection);
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	MemoryContextReset(scan->memory);
+	old = MemoryContextSwitchTo(scan->memory);
+	read_tuple(tuple, RelationGetDescr(scan->rel), row);
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
+void
+wf_eventlog_close(WfLogScan *scan)
+{
+	systable_endscan_ordered(scan->scan);
+	index_close(scan->index, AccessShareLock);
+	table_close(scan->rel, AccessShareLock);
+	MemoryContextDelete(scan->memory);
+	pfree(scan);
+}
+
+/*
+ * The last seq of an instance's log, with its hash where hash is not NULL; 0, and no hash, where the log is empty.
+ */
+int64
+wf_eventlog_last(int64 instance_id, Snapshot snapshot, uint8 *hash)
+{
+	WfLogScan  *scan = wf_eventlog_open(instance_id, 0, snapshot);
+	HeapTuple	tuple = systable_getnext_ordered(scan->scan, BackwardScanDirection);
+	int64		seq = 0;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		Datum		values[COLUMNS];
+		bool		nulls[COLUMNS];
+
+		heap_deform_tuple(tuple, RelationGetDescr(scan->rel), values, nulls);
+		seq = DatumGetInt64(values[COL_SEQ - 1]);
+		if (hash != NULL)
+			wf_row_bytes(values, nulls, COL_HASH, hash, WF_SHA256_LEN);
+	}
+	wf_eventlog_close(scan);
+	return seq;
+}

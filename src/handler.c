@@ -1,0 +1,293 @@
+/*
+ * handler.c: calls the user's function.
+ *
+ * Called by process.c for each event, between wf_handler_begin() and wf_handler_end(), which turn.c and replay.c put around
+ * many of them: a stretch is one read-only subtransaction, so that a handler cannot write, and so that one that raises is
+ * undone alone while the steps before it, which are only in memory, stay.  A subtransaction for each step would cost a
+ * fifth of a short handler.
+ *
+ * Settings that could change a result are fixed once per stretch; user and search_path change only when the version does.  A handler's own SET
+ * is undone after its step.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_collation.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+
+#include "guc.h"
+#include "check.h"
+#include "handler.h"
+#include "watchdog.h"
+
+/* the stretch under way */
+static struct
+{
+	MemoryContext memory;		/* the caller's */
+	ResourceOwner owner;		/* the caller's */
+	Oid			userid;			/* the caller's */
+	int			sec_context;	/* the caller's */
+	WfVersion  *version;		/* whose owner and path are in force, or NULL */
+	int			guc_level;		/* to undo that */
+}			stretch;
+
+/* a step's scratch memory, reset after each; keeps its first block */
+static MemoryContext step_memory = NULL;
+
+/* what a handler's result must not depend on */
+static const struct
+{
+	const char *name;
+	const char *value;
+}			fixed_settings[] = {
+	{"TimeZone", "UTC"},
+	{"DateStyle", "ISO, MDY"},
+	{"IntervalStyle", "postgres"},
+	{"extra_float_digits", "1"},
+	{"bytea_output", "hex"},
+	{"lc_monetary", "C"},
+	{"lc_numeric", "C"},
+	{"lc_time", "C"},
+	{"xmlbinary", "base64"},
+	{"xmloption", "content"},
+	{"default_text_search_config", "pg_catalog.simple"},
+	{"array_nulls", "on"},
+	{"transform_null_equals", "off"},
+	{"backslash_quote", "safe_encoding"},
+	{"standard_conforming_strings", "on"},
+	{"row_security", "on"},
+	{"jit", "off"},
+	{"max_parallel_workers_per_gather", "0"},
+};
+
+static void
+set_local(const char *name, const char *value)
+{
+	const char *present = GetConfigOption(name, true, false);
+
+	if (present == NULL || strcmp(present, value) != 0)
+		(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * Leaves the version's owner and path.
+ */
+static void
+leave_version(void)
+{
+	if (stretch.version == NULL)
+		return;
+	stretch.version = NULL;
+	AtEOXact_GUC(false, stretch.guc_level);
+	SetUserIdAndSecContext(stretch.userid, stretch.sec_context);
+}
+
+/*
+ * Puts the version's owner and path in force.  Both flags: with the first alone a deferred trigger of the owner's would
+ * run as whoever commits.
+ */
+static void
+enter_version(WfWorkflow *workflow, WfVersion *version)
+{
+	if (stretch.version == version)
+		return;
+	leave_version();
+	stretch.guc_level = NewGUCNestLevel();
+	stretch.version = version;
+	SetUserIdAndSecContext(workflow->owner,
+						   stretch.sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	set_local("search_path", version->search_path);
+}
+
+static void
+begin_subtransaction(void)
+{
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(stretch.memory);
+	/* put back by the end of the subtransaction */
+	XactReadOnly = true;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	stretch.version = NULL;
+	/* also put back by the end of the subtransaction */
+	for (int i = 0; i < lengthof(fixed_settings); i++)
+		set_local(fixed_settings[i].name, fixed_settings[i].value);
+}
+
+/*
+ * Begins a stretch of steps.  What is allocated in the current memory context stays when a step is undone.
+ */
+void
+wf_handler_begin(void)
+{
+	if (step_memory == NULL)
+		step_memory = AllocSetContextCreate(TopMemoryContext, "wfproc step", 64 * 1024, 64 * 1024, ALLOCSET_DEFAULT_MAXSIZE);
+	stretch.memory = CurrentMemoryContext;
+	stretch.owner = CurrentResourceOwner;
+	GetUserIdAndSecContext(&stretch.userid, &stretch.sec_context);
+	begin_subtransaction();
+	wf_watchdog_start();
+}
+
+/*
+ * Ends it.
+ */
+void
+wf_handler_end(void)
+{
+	wf_watchdog_stop();
+	leave_version();
+	PopActiveSnapshot();
+	ReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(stretch.memory);
+	CurrentResourceOwner = stretch.owner;
+}
+
+/*
+ * An error has ended a stretch, and the transaction with it: only the watchdog is left to stop.
+ */
+void
+wf_handler_abandon(void)
+{
+	wf_watchdog_stop();
+}
+
+/*
+ * Undoes the step that raised, and begins another stretch.
+ */
+static void
+undo_step(void)
+{
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(stretch.memory);
+	CurrentResourceOwner = stretch.owner;
+	begin_subtransaction();
+}
+
+static void
+add_context(void *arg)
+{
+	const WfStep *step = MyWfStep;
+
+	if (step != NULL)
+		errcontext("wfproc handler %s, instance \"%s\", event \"%s\", seq " INT64_FORMAT,
+				   (const char *) arg, step->id, step->event->name, step->seq);
+}
+
+/*
+ * Refuses what cannot be a state.  NULL would be a silently lost update: state || NULL is NULL.
+ */
+static Jsonb *
+check_state(const WfVersion *version, FunctionCallInfo fcinfo, Datum result)
+{
+	Jsonb	   *state;
+
+	if (fcinfo->isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("handler %s returned NULL for event \"%s\"", version->handler, MyWfStep->event->name),
+				 errhint("Return the next state, a JSON object; RETURN state keeps it. Note that state || NULL is NULL.")));
+	state = DatumGetJsonbP(result);
+	if (!JB_ROOT_IS_OBJECT(state))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("handler %s returned a JSON %s for event \"%s\"", version->handler,
+						JB_ROOT_IS_SCALAR(state) ? "scalar" : "array", MyWfStep->event->name),
+				 errhint("A state is always a JSON object.")));
+	wf_check_size(state, wf_max_state, "state", "wfproc.max_state");
+	return state;
+}
+
+/*
+ * The call itself.
+ */
+static Jsonb *
+invoke(WfVersion *version, Jsonb *state)
+{
+	LOCAL_FCINFO(fcinfo, 3);
+	ErrorContextCallback context = {error_context_stack, add_context, version->handler};
+	Datum		result;
+	Jsonb	   *checked;
+
+	error_context_stack = &context;
+	InitFunctionCallInfoData(*fcinfo, &version->function, 3, C_COLLATION_OID, NULL, NULL);
+	fcinfo->args[0].value = JsonbPGetDatum(state);
+	fcinfo->args[1].value = CStringGetTextDatum(MyWfStep->event->name);
+	fcinfo->args[2].value = JsonbPGetDatum(MyWfStep->event->payload);
+	for (int i = 0; i < 3; i++)
+		fcinfo->args[i].isnull = false;
+	result = FunctionCallInvoke(fcinfo);
+	checked = check_state(version, fcinfo, result);
+	error_context_stack = context.previous;
+	return checked;
+}
+
+/*
+ * Turns the error that is being caught into the step's, or throws it on where it is not the handler's: a cancel from
+ * outside, or no memory.
+ */
+static ErrorData *
+take_error(MemoryContext caller, const WfWorkflow *workflow, WfExpired expired)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(caller);
+	error = CopyErrorData();
+	if ((error->sqlerrcode == ERRCODE_QUERY_CANCELED && expired == WF_EXPIRED_NOT) ||
+		error->sqlerrcode == ERRCODE_OUT_OF_MEMORY)
+	{
+		wf_handler_abandon();
+		PG_RE_THROW();
+	}
+	FlushErrorState();
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && expired == WF_EXPIRED_TIME)
+		error->message = psprintf("handler took longer than %d ms", workflow->handler_timeout_ms);
+	else if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		error->message = psprintf("handler used more than %d kB of memory", wf_handler_memory);
+	return error;
+}
+
+/*
+ * One step's call, see handler.h.
+ */
+Jsonb *
+wf_handler_call(WfWorkflow *workflow, WfVersion *version, WfStep *step, Jsonb *state, ErrorData **error)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Jsonb	   *volatile result = NULL;
+	int			saved_depth;
+
+	*error = NULL;
+	enter_version(workflow, version);
+	saved_depth = wf_action_enter(step);
+	wf_watchdog_step_begin(workflow->handler_timeout_ms);
+	PG_TRY();
+	{
+		int			guc_level = NewGUCNestLevel();
+		Jsonb	   *fresh;
+
+		MemoryContextSwitchTo(step_memory);
+		fresh = invoke(version, state);
+		AtEOXact_GUC(false, guc_level);
+		MemoryContextSwitchTo(caller);
+		result = memcpy(palloc(VARSIZE(fresh)), fresh, VARSIZE(fresh));
+		(void) wf_watchdog_step_end();
+		wf_action_leave(saved_depth);
+	}
+	PG_CATCH();
+	{
+		WfExpired	expired = wf_watchdog_step_end();
+
+		wf_action_leave(saved_depth);
+		*error = take_error(caller, workflow, expired);
+		undo_step();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(step_memory);
+	return result;
+}

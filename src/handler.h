@@ -1,0 +1,22 @@
+/*
+ * handler.h: calling the user's function: as its owner, read-only, with fixed settings, within limits.
+ */
+#ifndef WF_HANDLER_H
+#define WF_HANDLER_H
+
+#include "action.h"
+#include "workflow.h"
+
+/* a stretch of steps: one read-only subtransaction */
+extern void wf_handler_begin(void);
+extern void wf_handler_end(void);
+/* after an error that ended the transaction */
+extern void wf_handler_abandon(void);
+
+/*
+ * One call inside such a stretch.  Returns the new state, or NULL with *error where the handler raised, which has then been
+ * undone and a new stretch begun.  Both live in the current memory context.  What is not the handler's fault is thrown.
+ */
+extern Jsonb *wf_handler_call(WfWorkflow *workflow, WfVersion *version, WfStep *step, Jsonb *state, ErrorData **error);
+
+#endif

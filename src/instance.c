@@ -1,0 +1,480 @@
+/*
+ * instance.c: rows of wfproc.instance, and the only code that reads and writes them.
+ *
+ * A row is inserted by anybody, in the starter's transaction, and updated by the holder of the instance's shard (turn.c)
+ * alone; so no row needs a lock.  It is written when something changes for good, not for every event.
+ *
+ * Two transactions may start the same id at the same time: the one that comes second waits, and finds that the id exists
+ * or that the first was rolled back.  Where an id that exists is no error, that needs ON CONFLICT, hence SQL; everything
+ * else here goes without.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "acl.h"
+#include "catalog.h"
+#include "check.h"
+#include "clock.h"
+#include "instance.h"
+#include "mailbox.h"
+#include "rows.h"
+#include "spi.h"
+#include "wakeup.h"
+
+/* columns of wfproc.instance */
+enum
+{
+	COL_INSTANCE_ID = 1,
+	COL_ID,
+	COL_WORKFLOW_ID,
+	COL_VERSION,
+	COL_ATTEMPTS,
+	COL_CRASHES,
+	COL_STATUS,
+	COL_STARTED_AT,
+	COL_LIVE_FROM,
+	COL_CLOSED_AT,
+	COL_RETRY_AT,
+	COL_PARENT,
+	COL_ATTRIBUTES,
+	COL_RESULT,
+	COL_ERROR,
+	COLUMNS = COL_ERROR
+};
+
+/* most rows that one INSERT of wf_instance_start_many() is given */
+#define START_BATCH 1000
+/* of more new instances than that, run() in the same transaction is not told */
+#define MAX_NOTED 10000
+
+static const char *const status_names[] = {
+	[WF_RUNNING] = "running",
+	[WF_PAUSED] = "paused",
+	[WF_COMPLETED] = "completed",
+	[WF_FAILED] = "failed",
+	[WF_CANCELLED] = "cancelled",
+	[WF_TERMINATED] = "terminated"
+};
+
+const char *
+wf_instance_status_name(WfStatus status)
+{
+	Assert((int) status >= 0 && status < lengthof(status_names));
+	return status_names[status];
+}
+
+static WfStatus
+parse_status(const char *name)
+{
+	for (int i = 0; i < lengthof(status_names); i++)
+		if (strcmp(status_names[i], name) == 0)
+			return (WfStatus) i;
+	elog(ERROR, "unknown status \"%s\"", name);
+	return WF_RUNNING;			/* not reached */
+}
+
+/*
+ * Copies a row into *instance, in the current memory context.
+ */
+static void
+read_tuple(HeapTuple tuple, TupleDesc desc, WfInstance *instance)
+{
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS];
+
+	heap_deform_tuple(tuple, desc, values, nulls);
+	instance->instance_id = DatumGetInt64(values[COL_INSTANCE_ID - 1]);
+	instance->id = wf_row_text(values, nulls, COL_ID);
+	instance->workflow_id = DatumGetInt32(values[COL_WORKFLOW_ID - 1]);
+	instance->version = DatumGetInt32(values[COL_VERSION - 1]);
+	instance->status = parse_status(wf_row_text(values, nulls, COL_STATUS));
+	instance->attempts = DatumGetInt32(values[COL_ATTEMPTS - 1]);
+	instance->crashes = DatumGetInt32(values[COL_CRASHES - 1]);
+	instance->started_at = DatumGetTimestampTz(values[COL_STARTED_AT - 1]);
+	instance->live_from = DatumGetTimestampTz(values[COL_LIVE_FROM - 1]);
+	instance->closed_at = nulls[COL_CLOSED_AT - 1] ? 0 : DatumGetTimestampTz(values[COL_CLOSED_AT - 1]);
+	instance->retry_at = nulls[COL_RETRY_AT - 1] ? DT_NOBEGIN : DatumGetTimestampTz(values[COL_RETRY_AT - 1]);
+	instance->result = wf_row_jsonb(values, nulls, COL_RESULT);
+	instance->error = wf_row_text(values, nulls, COL_ERROR);
+}
+
+static bool
+read_by(WfRelation index, ScanKey key, Snapshot snapshot, WfInstance *instance)
+{
+	Relation	rel = wf_rows_open(WF_INSTANCE, AccessShareLock, COLUMNS);
+	SysScanDesc scan = systable_beginscan(rel, wf_catalog_oid(index), true, snapshot, 1, key);
+	HeapTuple	tuple = systable_getnext(scan);
+
+	if (HeapTupleIsValid(tuple))
+		read_tuple(tuple, RelationGetDescr(rel), instance);
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return HeapTupleIsValid(tuple);
+}
+
+/*
+ * Finds an instance by its id, as of now: also one that this very statement has started.  False where there is none.
+ * Strings are copied into the current memory context.
+ */
+bool
+wf_instance_find(const char *id, WfInstance *instance)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ScanKeyData key;
+	bool		found;
+
+	/* the column's collation is "C", which is what this takes */
+	ScanKeyInit(&key, COL_ID, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(id));
+	found = read_by(WF_INSTANCE_ID_KEY, &key, snapshot, instance);
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/*
+ * The same by the primary key, and with the caller's snapshot.
+ */
+bool
+wf_instance_read(int64 instance_id, Snapshot snapshot, WfInstance *instance)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, COL_INSTANCE_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(instance_id));
+	return read_by(WF_INSTANCE_PKEY, &key, snapshot, instance);
+}
+
+/*
+ * Finds an instance for the current user, who must have that privilege for its workflow; returns the workflow.
+ */
+WfWorkflow *
+wf_instance_get(const char *id, WfPrivilege privilege, WfInstance *instance)
+{
+	WfWorkflow *workflow;
+
+	if (!wf_instance_find(id, instance))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("instance \"%s\" does not exist", id),
+				 errhint("wfproc.start() starts one; wfproc.instances lists those that you may see.")));
+	wf_workflow_refresh();
+	workflow = wf_workflow_get(instance->workflow_id);
+	wf_acl_require(workflow, GetUserId(), privilege);
+	return workflow;
+}
+
+/*
+ * An instance that has closed handles nothing more: an error for who would send to it.
+ */
+void
+wf_instance_require_open(const WfInstance *instance)
+{
+	if (WF_IS_CLOSED(instance->status))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("instance \"%s\" is %s", instance->id, wf_instance_status_name(instance->status)),
+				 errhint("An instance that has closed handles no more events.")));
+}
+
+/*
+ * Refuses an event that clients may not send to the workflow's instances.
+ */
+void
+wf_instance_require_accepts(const WfWorkflow *workflow, const char *event)
+{
+	wf_check_event_name(event, true);
+	if (!wf_workflow_accepts(workflow, event))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("workflow \"%s\" does not accept event \"%s\"", workflow->name, event),
+				 errhint("define(..., accepts => ...) lists the events that it accepts from outside.")));
+}
+
+/*
+ * Inserts the rows of at most START_BATCH instances, all of one workflow.  instance_ids: in, the numbers that they are to
+ * have; out, 0 where another instance has the id already.
+ */
+static void
+insert_rows(const WfWorkflow *workflow, int version, TimestampTz live_from, Jsonb *attributes, const char *const *ids,
+			const TimestampTz *ats, int count, int64 *instance_ids)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[] = {INT8ARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT4OID, INT4OID, TIMESTAMPTZOID, JSONBOID};
+	Datum	   *number_datums = palloc(count * sizeof(Datum));
+	Datum	   *id_datums = palloc(count * sizeof(Datum));
+	Datum	   *at_datums = palloc(count * sizeof(Datum));
+	Datum		values[lengthof(types)];
+	WfSpi		spi;
+	int			returned;
+	int			next = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		number_datums[i] = Int64GetDatum(instance_ids[i]);
+		id_datums[i] = CStringGetTextDatum(ids[i]);
+		at_datums[i] = TimestampTzGetDatum(ats[i]);
+	}
+	values[0] = PointerGetDatum(construct_array(number_datums, count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[1] = PointerGetDatum(construct_array(id_datums, count, TEXTOID, -1, false, TYPALIGN_INT));
+	values[2] = PointerGetDatum(construct_array(at_datums, count, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[3] = Int32GetDatum(workflow->workflow_id);
+	values[4] = Int32GetDatum(version);
+	values[5] = TimestampTzGetDatum(live_from);
+	values[6] = JsonbPGetDatum(attributes);
+
+	wf_spi_begin(&spi);
+	returned = wf_spi_execute(&plan,
+							  "INSERT INTO wfproc.instance "
+							  "(instance_id, id, workflow_id, version, started_at, live_from, attributes) "
+							  "SELECT u.instance_id, u.id, $4, $5, u.at, $6, $7 "
+							  "FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) AS u(instance_id, id, at) "
+							  "ON CONFLICT (id) DO NOTHING "
+							  "RETURNING instance_id",
+							  lengthof(types), types, values, NULL, false, SPI_OK_INSERT_RETURNING);
+	/* what comes back is a part of what was given, in the same order */
+	for (int i = 0; i < count; i++)
+	{
+		bool		isnull;
+
+		if (next < returned &&
+			DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[next], SPI_tuptable->tupdesc, 1, &isnull)) == instance_ids[i])
+			next++;
+		else
+			instance_ids[i] = 0;
+	}
+	Assert(next == returned);
+	wf_spi_end(&spi);
+}
+
+static int64
+next_instance_id(void)
+{
+	return nextval_internal(wf_catalog_oid(WF_INSTANCE_SEQ), false);
+}
+
+static char *
+generate_id(void)
+{
+	return DatumGetCString(DirectFunctionCall1(uuid_out, DirectFunctionCall1(gen_random_uuid, (Datum) 0)));
+}
+
+static void
+already_exists(const char *id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DUPLICATE_OBJECT),
+			 errmsg("instance \"%s\" already exists", id),
+			 errhint("Choose another id, or say if_exists => 'ignore'.")));
+}
+
+/*
+ * Inserts the row of one instance.  That its id is taken is an error, whoever has it, and since when.
+ */
+static void
+insert_row(const WfStart *start, int64 instance_id, const char *id, int workflow_id)
+{
+	Relation	rel = wf_rows_open(WF_INSTANCE, RowExclusiveLock, COLUMNS);
+	MemoryContext caller = CurrentMemoryContext;
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS];
+
+	memset(nulls, true, sizeof(nulls));
+	wf_row_set(values, nulls, COL_INSTANCE_ID, Int64GetDatum(instance_id));
+	wf_row_set_text(values, nulls, COL_ID, id);
+	wf_row_set(values, nulls, COL_WORKFLOW_ID, Int32GetDatum(workflow_id));
+	wf_row_set(values, nulls, COL_VERSION, Int32GetDatum(start->version));
+	wf_row_set(values, nulls, COL_ATTEMPTS, Int32GetDatum(0));
+	wf_row_set(values, nulls, COL_CRASHES, Int32GetDatum(0));
+	wf_row_set_text(values, nulls, COL_STATUS, wf_instance_status_name(WF_RUNNING));
+	wf_row_set(values, nulls, COL_STARTED_AT, TimestampTzGetDatum(start->at));
+	wf_row_set(values, nulls, COL_LIVE_FROM, TimestampTzGetDatum(start->live_from));
+	wf_row_set_jsonb(values, nulls, COL_ATTRIBUTES, start->attributes);
+	PG_TRY();
+	{
+		CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel), values, nulls));
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		/* not caught for good: the error is only said in words of ours */
+		if (error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION && error->constraint_name != NULL &&
+			strcmp(error->constraint_name, "instance_id_key") == 0)
+			already_exists(id);
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+	table_close(rel, NoLock);
+}
+
+/*
+ * Inserts the row of one instance unless its id is taken, which is fine where the other is of the same workflow.  Returns
+ * whether it was inserted.
+ */
+static bool
+insert_row_if_new(const WfStart *start, int64 instance_id, const char *id, const WfWorkflow *workflow)
+{
+	WfInstance	existing;
+
+	if (!wf_instance_find(id, &existing))
+	{
+		insert_rows(workflow, start->version, start->live_from, start->attributes, &id, &start->at, 1, &instance_id);
+		if (instance_id != 0)
+			return true;
+	}
+	if (instance_id == 0 && !wf_instance_find(id, &existing))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("instance \"%s\" was removed by another transaction", id),
+				 errhint("Try again.")));
+	if (existing.workflow_id != workflow->workflow_id)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("instance \"%s\" already exists and is not of workflow \"%s\"", id, workflow->name),
+				 errhint("Ids are unique in the database: choose another one.")));
+	return false;
+}
+
+/*
+ * Puts the first event of a new instance into its mailbox.
+ */
+static void
+put_start_event(int64 instance_id, Jsonb *input, TimestampTz at, WfMailWriter *writer)
+{
+	char		name[] = "start";
+	WfEvent		event = {0};
+
+	event.at = at;
+	event.name = name;
+	event.payload = input;
+	if (writer != NULL)
+		(void) wf_mailbox_writer_put(writer, instance_id, &event);
+	else
+		(void) wf_mailbox_put(instance_id, &event);
+}
+
+/*
+ * Starts an instance and returns its id, in the current memory context.  The caller has checked rights and arguments.
+ */
+char *
+wf_instance_start(WfWorkflow *workflow, const WfStart *start)
+{
+	char	   *id = start->id != NULL ? pstrdup(start->id) : generate_id();
+	int64		instance_id;
+
+	/* raises 42704 where there is no such version */
+	if (start->version != workflow->current_version)
+		(void) wf_workflow_version(workflow, start->version);
+	instance_id = next_instance_id();
+	if (!start->ignore_existing)
+		insert_row(start, instance_id, id, workflow->workflow_id);
+	else if (!insert_row_if_new(start, instance_id, id, workflow))
+		return id;
+	put_start_event(instance_id, start->input, start->at, NULL);
+	wf_wakeup_note_started(instance_id);
+	CommandCounterIncrement();
+	return id;
+}
+
+/*
+ * Starts many instances of a workflow's current version, with the input {}.  instance_ids becomes their numbers, 0 where
+ * there is an instance of that id already, which is no error.
+ */
+void
+wf_instance_start_many(WfWorkflow *workflow, const char *const *ids, const TimestampTz *ats, int count, Jsonb *attributes,
+					   Jsonb *input, int64 *instance_ids)
+{
+	TimestampTz live_from = wf_clock_now();
+	WfMailWriter *writer = wf_mailbox_writer_open(count);
+
+	for (int i = 0; i < count; i++)
+		instance_ids[i] = next_instance_id();
+	for (int i = 0; i < count; i += START_BATCH)
+		insert_rows(workflow, workflow->current_version, live_from, attributes, ids + i, ats + i,
+					Min(START_BATCH, count - i), instance_ids + i);
+	for (int i = 0; i < count; i++)
+	{
+		if (instance_ids[i] == 0)
+			continue;
+		put_start_event(instance_ids[i], input, ats[i], writer);
+		if (i < MAX_NOTED)
+			wf_wakeup_note_started(instance_ids[i]);
+	}
+	wf_mailbox_writer_close(writer);
+	CommandCounterIncrement();
+}
+
+/*
+ * Columns that a turn changes, as of *instance.
+ */
+static HeapTuple
+changed_tuple(HeapTuple old, TupleDesc desc, const WfInstance *instance)
+{
+	static const int changing[] = {
+		COL_VERSION, COL_ATTEMPTS, COL_CRASHES, COL_STATUS, COL_CLOSED_AT, COL_RETRY_AT, COL_RESULT, COL_ERROR
+	};
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS];
+	bool		replace[COLUMNS];
+
+	memset(nulls, true, sizeof(nulls));
+	memset(replace, false, sizeof(replace));
+	for (int i = 0; i < lengthof(changing); i++)
+		replace[changing[i] - 1] = true;
+	wf_row_set(values, nulls, COL_VERSION, Int32GetDatum(instance->version));
+	wf_row_set(values, nulls, COL_ATTEMPTS, Int32GetDatum(instance->attempts));
+	wf_row_set(values, nulls, COL_CRASHES, Int32GetDatum(instance->crashes));
+	wf_row_set_text(values, nulls, COL_STATUS, wf_instance_status_name(instance->status));
+	if (instance->closed_at != 0)
+		wf_row_set(values, nulls, COL_CLOSED_AT, TimestampTzGetDatum(instance->closed_at));
+	if (instance->retry_at != DT_NOBEGIN)
+		wf_row_set(values, nulls, COL_RETRY_AT, TimestampTzGetDatum(instance->retry_at));
+	wf_row_set_jsonb(values, nulls, COL_RESULT, instance->result);
+	wf_row_set_text(values, nulls, COL_ERROR, instance->error);
+	return heap_modify_tuple(old, desc, values, nulls, replace);
+}
+
+/*
+ * Writes what has changed for good in an instance whose shard this backend holds.
+ */
+void
+wf_instance_update(const WfInstance *instance)
+{
+	Relation	rel = wf_rows_open(WF_INSTANCE, RowExclusiveLock, COLUMNS);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	old;
+
+	ScanKeyInit(&key, COL_INSTANCE_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(instance->instance_id));
+	scan = systable_beginscan(rel, wf_catalog_oid(WF_INSTANCE_PKEY), true, snapshot, 1, &key);
+	old = systable_getnext(scan);
+	if (!HeapTupleIsValid(old))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("instance \"%s\" was removed by another transaction", instance->id)));
+	CatalogTupleUpdate(rel, &old->t_self, changed_tuple(old, RelationGetDescr(rel), instance));
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, NoLock);
+	if (WF_IS_CLOSED(instance->status))
+		wf_wakeup_note_closed(instance->instance_id);
+	/* so that the next update of this transaction finds this one's row */
+	CommandCounterIncrement();
+}

@@ -1,0 +1,65 @@
+/*
+ * instance.h: rows of wfproc.instance.
+ */
+#ifndef WF_INSTANCE_H
+#define WF_INSTANCE_H
+
+#include "datatype/timestamp.h"
+#include "utils/jsonb.h"
+#include "utils/snapshot.h"
+
+#include "workflow.h"
+
+typedef enum WfStatus
+{
+	WF_RUNNING,
+	WF_PAUSED,
+	WF_COMPLETED,
+	WF_FAILED,
+	WF_CANCELLED,
+	WF_TERMINATED
+} WfStatus;
+
+#define WF_IS_CLOSED(status) ((status) >= WF_COMPLETED)
+
+typedef struct WfInstance
+{
+	int64		instance_id;
+	char	   *id;
+	int			workflow_id;
+	int			version;
+	WfStatus	status;
+	int			attempts;
+	int			crashes;
+	TimestampTz started_at;		/* stamp of its start event */
+	TimestampTz live_from;
+	TimestampTz closed_at;		/* 0 where it is open */
+	TimestampTz retry_at;		/* DT_NOBEGIN: no retry is waited for */
+	Jsonb	   *result;			/* or NULL */
+	char	   *error;			/* or NULL */
+} WfInstance;
+
+/* what start() is told */
+typedef struct WfStart
+{
+	const char *id;				/* NULL: generate one */
+	Jsonb	   *input;
+	TimestampTz at;
+	int			version;
+	Jsonb	   *attributes;
+	TimestampTz live_from;
+	bool		ignore_existing;
+} WfStart;
+
+extern const char *wf_instance_status_name(WfStatus status);
+extern bool wf_instance_find(const char *id, WfInstance *instance);
+extern bool wf_instance_read(int64 instance_id, Snapshot snapshot, WfInstance *instance);
+extern WfWorkflow *wf_instance_get(const char *id, WfPrivilege privilege, WfInstance *instance);
+extern void wf_instance_require_open(const WfInstance *instance);
+extern void wf_instance_require_accepts(const WfWorkflow *workflow, const char *event);
+extern char *wf_instance_start(WfWorkflow *workflow, const WfStart *start);
+extern void wf_instance_start_many(WfWorkflow *workflow, const char *const *ids, const TimestampTz *ats, int count,
+								   Jsonb *attributes, Jsonb *input, int64 *instance_ids);
+extern void wf_instance_update(const WfInstance *instance);
+
+#endif

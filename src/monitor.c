@@ -1,0 +1,418 @@
+/*
+ * monitor.c: the SQL functions that read an instance: state, digest, history, agenda, replay, verify; and the trigger that
+ * keeps the log as it is.
+ *
+ * All look through the caller's snapshot, so that they agree with each other and with a plain SELECT in one statement.
+ * They never act and never write: they work in a read-only transaction and on a standby.  The caller must have the right to
+ * read the instance's workflow.  Folding calls the handler, as the workflow's owner and read-only (replay.h).
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "action.h"
+#include "check.h"
+#include "clock.h"
+#include "compat.h"
+#include "errors.h"
+#include "eventlog.h"
+#include "instance.h"
+#include "mailbox.h"
+#include "replay.h"
+#include "rows.h"
+#include "snapshot.h"
+
+/* most rows that one call of history() or agenda() returns */
+#define MAX_LIST 100000
+
+PG_FUNCTION_INFO_V1(wfproc_state);
+PG_FUNCTION_INFO_V1(wfproc_digest);
+PG_FUNCTION_INFO_V1(wfproc_history);
+PG_FUNCTION_INFO_V1(wfproc_agenda);
+PG_FUNCTION_INFO_V1(wfproc_replay);
+PG_FUNCTION_INFO_V1(wfproc_verify);
+PG_FUNCTION_INFO_V1(wfproc_refuse_change);
+
+/*
+ * The instance that the first argument names, for a caller who may read it.
+ */
+static WfWorkflow *
+get_readable(FunctionCallInfo fcinfo, WfInstance *instance)
+{
+	return wf_instance_get(wf_check_name(fcinfo, 0, "id"), WF_PRIV_READ, instance);
+}
+
+/*
+ * The arguments (id, after, max) of a list.
+ */
+static void
+get_page(FunctionCallInfo fcinfo, int64 *after, int *max)
+{
+	wf_check_not_null(fcinfo, 1, "after");
+	wf_check_not_null(fcinfo, 2, "max");
+	*after = PG_GETARG_INT64(1);
+	*max = PG_GETARG_INT32(2);
+	if (*max < 1 || *max > MAX_LIST)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"max\" must be between 1 and %d, got %d", MAX_LIST, *max),
+				 errhint("Read on with the last row's number as the argument \"after\".")));
+}
+
+static Datum
+return_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
+{
+	TupleDesc	desc;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+/*
+ * state(id) -> the state after the last event
+ */
+Datum
+wfproc_state(PG_FUNCTION_ARGS)
+{
+	WfInstance	instance;
+	WfWorkflow *workflow;
+	WfFold		fold;
+	WfDivergence divergence;
+	int64		snapshot_seq;
+
+	wf_check_not_in_handler("state");
+	workflow = get_readable(fcinfo, &instance);
+	wf_replay_begin();
+	wf_replay_load(workflow, &instance, GetActiveSnapshot(), &fold, &snapshot_seq, &divergence);
+	wf_replay_end();
+	if (divergence.seq != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_WF_DIVERGED),
+				 errmsg("replay of instance \"%s\" differs from its log at seq %lld: %s",
+						instance.id, (long long) divergence.seq, divergence.reason),
+				 errhint("wfproc.verify() checks the whole log, wfproc.replay() shows each step.")));
+	PG_RETURN_JSONB_P(fold.state);
+}
+
+/*
+ * digest(id) -> (seq, sha256): the end of the chain, which stands for the whole log
+ */
+Datum
+wfproc_digest(PG_FUNCTION_ARGS)
+{
+	WfInstance	instance;
+	uint8		hash[WF_SHA256_LEN];
+	Datum		values[2];
+	bool		nulls[2];
+	int64		seq;
+
+	(void) get_readable(fcinfo, &instance);
+	seq = wf_eventlog_last(instance.instance_id, GetActiveSnapshot(), hash);
+	if (seq == 0)
+		wf_eventlog_first_hash(instance.id, hash);
+	wf_row_set(values, nulls, 1, Int64GetDatum(seq));
+	wf_row_set_bytes(values, nulls, 2, hash, WF_SHA256_LEN);
+	return return_row(fcinfo, values, nulls);
+}
+
+static void
+put_log_row(ReturnSetInfo *result, const WfLogRow *row)
+{
+	Datum		values[9];
+	bool		nulls[9];
+
+	memset(nulls, true, sizeof(nulls));
+	wf_row_set(values, nulls, 1, Int64GetDatum(row->seq));
+	wf_row_set(values, nulls, 2, TimestampTzGetDatum(row->event.at));
+	wf_row_set(values, nulls, 3, TimestampTzGetDatum(row->recorded_at));
+	wf_row_set_text(values, nulls, 4, row->event.name);
+	wf_row_set_jsonb(values, nulls, 5, row->event.payload);
+	wf_row_set_text(values, nulls, 6, row->event.sender);
+	if (row->event.mail_id != 0)
+		wf_row_set(values, nulls, 7, Int64GetDatum(row->event.mail_id));
+	wf_row_set_text(values, nulls, 8, row->event.key);
+	wf_row_set_bytes(values, nulls, 9, row->hash, WF_SHA256_LEN);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/*
+ * history(id, after, max) -> the log, the engine's own events with the others
+ */
+Datum
+wfproc_history(PG_FUNCTION_ARGS)
+{
+	WfInstance	instance;
+	WfLogScan  *scan;
+	WfLogRow	row;
+	int64		after;
+	int			max;
+
+	get_page(fcinfo, &after, &max);
+	(void) get_readable(fcinfo, &instance);
+	InitMaterializedSRF(fcinfo, 0);
+	scan = wf_eventlog_open(instance.instance_id, after, GetActiveSnapshot());
+	while (max-- > 0 && wf_eventlog_next(scan, &row))
+	{
+		CHECK_FOR_INTERRUPTS();
+		put_log_row((ReturnSetInfo *) fcinfo->resultinfo, &row);
+	}
+	wf_eventlog_close(scan);
+	return (Datum) 0;
+}
+
+static void
+put_mail(ReturnSetInfo *result, const WfEvent *event, TimestampTz now)
+{
+	Datum		values[7];
+	bool		nulls[7];
+
+	wf_row_set(values, nulls, 1, Int64GetDatum(event->mail_id));
+	wf_row_set(values, nulls, 2, TimestampTzGetDatum(event->at));
+	wf_row_set_text(values, nulls, 3, event->name);
+	wf_row_set_jsonb(values, nulls, 4, event->payload);
+	wf_row_set_text(values, nulls, 5, event->sender);
+	wf_row_set_text(values, nulls, 6, event->key);
+	wf_row_set(values, nulls, 7, BoolGetDatum(event->at <= now));
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/*
+ * The stamp of the mail after which agenda() goes on.  Where that is not there any more it was handled, and so was all that
+ * came before it: what is left comes after.
+ */
+static TimestampTz
+place_of(const WfInstance *instance, int64 after)
+{
+	WfMailScan *scan;
+	WfMail		mail;
+	TimestampTz at = DT_NOBEGIN;
+
+	if (after <= 0)
+		return at;
+	scan = wf_mailbox_open(instance->instance_id, DT_NOBEGIN, GetActiveSnapshot());
+	while (wf_mailbox_next(scan, &mail))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (mail.event.mail_id == after)
+		{
+			at = mail.event.at;
+			break;
+		}
+	}
+	wf_mailbox_close(scan);
+	return at;
+}
+
+/*
+ * agenda(id, after, max) -> the mailbox, in the order in which it will be handled
+ */
+Datum
+wfproc_agenda(PG_FUNCTION_ARGS)
+{
+	TimestampTz now = wf_clock_now();
+	WfInstance	instance;
+	WfMailScan *scan;
+	WfMail		mail;
+	TimestampTz from;
+	int64		after;
+	int			max;
+
+	get_page(fcinfo, &after, &max);
+	(void) get_readable(fcinfo, &instance);
+	InitMaterializedSRF(fcinfo, 0);
+	from = place_of(&instance, after);
+	scan = wf_mailbox_open(instance.instance_id, from, GetActiveSnapshot());
+	while (max > 0 && wf_mailbox_next(scan, &mail))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (mail.event.at == from && mail.event.mail_id <= after)
+			continue;
+		put_mail((ReturnSetInfo *) fcinfo->resultinfo, &mail.event, now);
+		max--;
+	}
+	wf_mailbox_close(scan);
+	return (Datum) 0;
+}
+
+/* where replay() puts its rows */
+typedef struct WfReplayRows
+{
+	ReturnSetInfo *result;
+	int64		last_seq;
+	int64		differs_at;		/* the first seq that differs; 0: none */
+} WfReplayRows;
+
+static void
+put_replay_row(WfReplayRows *rows, int64 seq, const WfLogRow *row, Jsonb *state, Jsonb *actions, bool diverged)
+{
+	Datum		values[6];
+	bool		nulls[6];
+
+	memset(nulls, true, sizeof(nulls));
+	wf_row_set(values, nulls, 1, Int64GetDatum(seq));
+	if (row != NULL)
+	{
+		wf_row_set(values, nulls, 2, TimestampTzGetDatum(row->event.at));
+		wf_row_set_text(values, nulls, 3, row->event.name);
+	}
+	wf_row_set_jsonb(values, nulls, 4, state);
+	wf_row_set_jsonb(values, nulls, 5, actions);
+	wf_row_set(values, nulls, 6, BoolGetDatum(diverged));
+	tuplestore_putvalues(rows->result->setResult, rows->result->setDesc, values, nulls);
+	rows->last_seq = seq;
+}
+
+/*
+ * A WfReplayVisitor: goes on after a difference, since what comes after it is of interest too.
+ */
+static bool
+show_step(const WfLogRow *row, const WfFold *fold, const List *actions, bool diverged, void *arg)
+{
+	WfReplayRows *rows = arg;
+
+	put_replay_row(rows, row->seq, row, fold->state, wf_action_as_jsonb(actions), diverged);
+	if (diverged && rows->differs_at == 0)
+		rows->differs_at = row->seq;
+	return true;
+}
+
+/*
+ * replay(id, upto) -> each step again, from the first.  Where it cannot go on it ends in a row without a state.
+ */
+Datum
+wfproc_replay(PG_FUNCTION_ARGS)
+{
+	WfReplayRows rows = {(ReturnSetInfo *) fcinfo->resultinfo, 0, 0};
+	WfInstance	instance;
+	WfWorkflow *workflow;
+	WfFold		fold;
+	WfDivergence divergence;
+
+	wf_check_not_in_handler("replay");
+	if (!PG_ARGISNULL(1) && PG_GETARG_INT64(1) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"upto\" must not be negative, got %lld", (long long) PG_GETARG_INT64(1)),
+				 errhint("It is a seq of the log; NULL is for all of it.")));
+	workflow = get_readable(fcinfo, &instance);
+	InitMaterializedSRF(fcinfo, 0);
+	wf_replay_begin();
+	wf_replay_all(workflow, &instance, GetActiveSnapshot(), PG_ARGISNULL(1) ? PG_INT64_MAX : PG_GETARG_INT64(1),
+				  show_step, &rows, &fold, &divergence);
+	wf_replay_end();
+	if (divergence.seq > rows.last_seq)
+		put_replay_row(&rows, divergence.seq, NULL, NULL, NULL, true);
+	if (rows.differs_at == 0)
+		rows.differs_at = divergence.seq;
+	if (rows.differs_at != 0)
+		ereport(WARNING,
+				(errcode(ERRCODE_WF_DIVERGED),
+				 errmsg("replay of instance \"%s\" differs from its log at seq %lld: %s", instance.id,
+						(long long) rows.differs_at,
+						rows.differs_at == divergence.seq ? divergence.reason : "digest differs")));
+	return (Datum) 0;
+}
+
+/* what verify() compares a snapshot with while it folds */
+typedef struct WfSnapshotCheck
+{
+	WfFold		snapshot;
+	bool		present;
+	bool		differs;
+} WfSnapshotCheck;
+
+/*
+ * A WfReplayVisitor: compares the state with the snapshot's of this seq; stops where the log differs.
+ */
+static bool
+check_step(const WfLogRow *row, const WfFold *fold, const List *actions, bool diverged, void *arg)
+{
+	WfSnapshotCheck *check = arg;
+	uint8		expected[WF_SHA256_LEN];
+	uint8		actual[WF_SHA256_LEN];
+
+	if (check->present && check->snapshot.seq == row->seq)
+	{
+		wf_hash_jsonb(check->snapshot.state, expected);
+		wf_hash_jsonb(fold->state, actual);
+		check->differs = memcmp(actual, expected, WF_SHA256_LEN) != 0 ||
+			check->snapshot.clock != fold->clock || check->snapshot.version != fold->version;
+	}
+	return !diverged;
+}
+
+/*
+ * Folds the whole log; *bad is the first thing that does not fit, its reason NULL where all does.  The log's own faults go before the snapshot's.
+ */
+static void
+verify(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, WfDivergence *bad)
+{
+	WfSnapshotCheck check = {0};
+	const char *problem;
+	WfFold		fold;
+
+	wf_replay_begin();
+	check.present = wf_snapshot_load(instance->instance_id, snapshot, &check.snapshot, &problem);
+	wf_replay_all(workflow, instance, snapshot, PG_INT64_MAX, check_step, &check, &fold, bad);
+	wf_replay_end();
+	if (bad->reason != NULL)
+		return;
+	if (check.differs)
+		problem = "the log leads to another state";
+	if (problem != NULL)
+	{
+		bad->seq = check.snapshot.seq;
+		bad->reason = psprintf("snapshot differs: %s", problem);
+	}
+}
+
+/*
+ * verify(id) -> (ok, first_bad_seq, reason)
+ */
+Datum
+wfproc_verify(PG_FUNCTION_ARGS)
+{
+	WfInstance	instance;
+	WfWorkflow *workflow;
+	WfDivergence bad;
+	Datum		values[3];
+	bool		nulls[3];
+
+	wf_check_not_in_handler("verify");
+	workflow = get_readable(fcinfo, &instance);
+	verify(workflow, &instance, GetActiveSnapshot(), &bad);
+	memset(nulls, true, sizeof(nulls));
+	wf_row_set(values, nulls, 1, BoolGetDatum(bad.reason == NULL));
+	if (bad.reason != NULL)
+	{
+		wf_row_set(values, nulls, 2, Int64GetDatum(bad.seq));
+		wf_row_set_text(values, nulls, 3, bad.reason);
+	}
+	return return_row(fcinfo, values, nulls);
+}
+
+/*
+ * Trigger of wfproc.event.
+ */
+Datum
+wfproc_refuse_change(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not called by trigger manager", "refuse_change")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("wfproc.event is append-only"),
+			 errhint("What has happened stays in the log: correct it by another event.")));
+	PG_RETURN_NULL();			/* not reached */
+}

@@ -1,0 +1,108 @@
+/*
+ * process.c: the fold, (state, event) -> (state', actions): one event through a handler, and the digest of what came of it.
+ *
+ * Called by turn.c, which then writes it down and acts, and by replay.c, which compares.  Nothing here reads a clock, a
+ * table or shared memory: the same fold, event and code give the same result.
+ */
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+#include "utils/memutils.h"
+
+#include "check.h"
+#include "handler.h"
+#include "process.h"
+
+/*
+ * The fold of an empty log, but for the hash, which is the log's affair.
+ */
+void
+wf_process_init_fold(WfFold *fold, int version)
+{
+	memset(fold, 0, sizeof(WfFold));
+	fold->clock = DT_NOBEGIN;
+	fold->version = version;
+	fold->state = wf_check_empty_object();
+}
+
+/*
+ * First 8 bytes of the SHA-256 of the state's and the actions' text, joined by chr(31).
+ */
+static int64
+digest_of(Jsonb *state, const List *actions)
+{
+	static StringInfoData buf;
+	uint8		sha256[WF_SHA256_LEN];
+	uint64		digest = 0;
+	WfBytes		part;
+
+	if (buf.data == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		initStringInfo(&buf);
+		MemoryContextSwitchTo(old);
+	}
+	resetStringInfo(&buf);
+	wf_hash_append_jsonb(&buf, state);
+	appendStringInfoChar(&buf, 0x1f);
+	if (actions == NIL)
+		appendStringInfoString(&buf, "[]");
+	else
+		wf_hash_append_jsonb(&buf, wf_action_as_jsonb(actions));
+	part.data = buf.data;
+	part.len = buf.len;
+	wf_hash_sha256(&part, 1, sha256);
+	for (int i = 0; i < 8; i++)
+		digest = digest << 8 | sha256[i];
+	return (int64) digest;
+}
+
+/*
+ * An event of the engine's own: numbered and hashed like any other; no handler sees it and the clock stands.
+ */
+static void
+engine_step(const WfFold *before, WfFold *after, List **actions)
+{
+	*after = *before;
+	after->seq = before->seq + 1;
+	*actions = NIL;
+}
+
+/*
+ * One step.  Fills *after (but for its hash, which covers the time at which the row is written), *actions and *digest, in
+ * the current memory context.  Returns false with *error where the handler raised: nothing has happened then.  Called
+ * within a stretch of handler.h.
+ */
+bool
+wf_process_step(WfWorkflow *workflow, WfVersion *version, const char *id, const WfFold *before, const WfEvent *event,
+				WfFold *after, List **actions, int64 *digest, ErrorData **error)
+{
+	WfStep		step = {0};
+	Jsonb	   *state;
+
+	if (WF_IS_ENGINE_EVENT(event->name))
+	{
+		engine_step(before, after, actions);
+		*digest = digest_of(after->state, NIL);
+		return true;
+	}
+	step.id = id;
+	step.seq = before->seq + 1;
+	step.now = Max(before->clock, event->at);
+	step.event = event;
+	step.memory = CurrentMemoryContext;
+	state = wf_handler_call(workflow, version, &step, before->state, error);
+	if (state == NULL)
+		return false;
+
+	*after = *before;
+	after->seq = step.seq;
+	after->clock = step.now;
+	after->started = true;
+	if (wf_action_find(step.actions, WF_ACTION_REJECT) == NULL)
+		after->state = state;
+	*actions = step.actions;
+	*digest = digest_of(after->state, step.actions);
+	return true;
+}

@@ -1,0 +1,178 @@
+/*
+ * registry_wake.c: who is told what after a commit: workers through their rings, waiters through their latches.
+ *
+ * The functions that push are called after the commit, where an error would be a PANIC: they copy under LWLocks and set
+ * latches, and do nothing else.  A ring that is full is no loss: its slot's sweep bits say which shards to look through.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+
+#include "catalog.h"
+#include "compat.h"
+#include "registry_internal.h"
+
+/*
+ * Adds what concerns a slot to its ring.  Returns whether there was anything.
+ */
+static bool
+push(WfSlot *slot, const WfWakeup *wakeups, int count)
+{
+	bool		pushed = false;
+
+	for (int i = 0; i < count; i++)
+	{
+		uint64		bit = UINT64CONST(1) << wf_shard_of(wakeups[i].instance_id);
+
+		if ((slot->shards & bit) == 0)
+			continue;
+		pushed = true;
+		if (slot->ring_count < WF_RING_SIZE)
+			slot->ring[(slot->ring_first + slot->ring_count++) % WF_RING_SIZE] = wakeups[i];
+		else
+			slot->sweep |= bit;
+	}
+	return pushed;
+}
+
+/*
+ * Hands wake-ups, and shards to look through, to the workers of this database.
+ */
+static void
+tell_workers(const WfWakeup *wakeups, int count, uint64 shards)
+{
+	LWLockAcquire(wf_registry->lock, LW_SHARED);
+	for (int i = 0; i < wf_registry->slot_count; i++)
+	{
+		WfSlot	   *slot = &wf_registry->slots[i];
+		bool		wake;
+
+		if (slot->state != WF_SLOT_RUNNING || slot->database != MyDatabaseId)
+			continue;
+		LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+		wake = push(slot, wakeups, count);
+		if ((slot->shards & shards) != 0)
+		{
+			slot->sweep |= slot->shards & shards;
+			wake = true;
+		}
+		LWLockRelease(slot->lock);
+		/* a worker that woke itself comes by its ring anyway */
+		if (wake && slot != MyWfSlot)
+			SetLatch(&slot->proc->procLatch);
+	}
+	LWLockRelease(wf_registry->lock);
+}
+
+void
+wf_registry_wake(const WfWakeup *wakeups, int count)
+{
+	if (wf_registry != NULL && count > 0)
+		tell_workers(wakeups, count, 0);
+}
+
+void
+wf_registry_wake_shards(uint64 shards)
+{
+	if (wf_registry != NULL && shards != 0)
+		tell_workers(NULL, 0, shards);
+}
+
+/*
+ * Takes at most max wake-ups out of this worker's ring, and the shards that it is asked to look through.
+ */
+int
+wf_registry_drain(WfWakeup *wakeups, int max, uint64 *sweep)
+{
+	WfSlot	   *slot = MyWfSlot;
+	int			count;
+
+	*sweep = 0;
+	if (slot == NULL)
+		return 0;
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	count = Min(slot->ring_count, max);
+	for (int i = 0; i < count; i++)
+		wakeups[i] = slot->ring[(slot->ring_first + i) % WF_RING_SIZE];
+	slot->ring_first = (slot->ring_first + count) % WF_RING_SIZE;
+	slot->ring_count -= count;
+	*sweep = slot->sweep;
+	slot->sweep = 0;
+	LWLockRelease(slot->lock);
+	return count;
+}
+
+static bool
+is_among(int64 instance_id, const int64 *instance_ids, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (instance_ids[i] == instance_id)
+			return true;
+	return false;
+}
+
+/*
+ * Wakes those who wait for one of these instances; NULL: for any instance of this database.
+ */
+static void
+wake_waiters(const int64 *instance_ids, int count)
+{
+	LWLockAcquire(wf_registry->waiters_lock, LW_SHARED);
+	for (int i = 0; i < wf_registry->waiter_count; i++)
+	{
+		WfWaiter   *waiter = &wf_registry->waiters[i];
+
+		if (waiter->database != MyDatabaseId)
+			continue;
+		if (instance_ids == NULL || is_among(waiter->instance_id, instance_ids, count))
+			SetLatch(&waiter->proc->procLatch);
+	}
+	LWLockRelease(wf_registry->waiters_lock);
+}
+
+void
+wf_registry_closed(const int64 *instance_ids, int count)
+{
+	if (wf_registry != NULL && count > 0)
+		wake_waiters(instance_ids, count);
+}
+
+/*
+ * More instances have closed than could be noted.
+ */
+void
+wf_registry_closed_many(void)
+{
+	if (wf_registry != NULL)
+		wake_waiters(NULL, 0);
+}
+
+static void
+set_waiter(Oid database, int64 instance_id)
+{
+	WfWaiter   *waiter = &wf_registry->waiters[WF_MY_BACKEND_ID];
+
+	Assert(WF_MY_BACKEND_ID >= 0 && WF_MY_BACKEND_ID < wf_registry->waiter_count);
+	LWLockAcquire(wf_registry->waiters_lock, LW_EXCLUSIVE);
+	waiter->database = database;
+	waiter->instance_id = instance_id;
+	waiter->proc = MyProc;
+	LWLockRelease(wf_registry->waiters_lock);
+}
+
+/*
+ * From now on this backend's latch is set when the instance closes.  The caller looks afterwards whether it has already.
+ */
+void
+wf_registry_wait_begin(int64 instance_id)
+{
+	if (wf_registry != NULL)
+		set_waiter(MyDatabaseId, instance_id);
+}
+
+void
+wf_registry_wait_end(void)
+{
+	if (wf_registry != NULL)
+		set_waiter(InvalidOid, 0);
+}

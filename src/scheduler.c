@@ -1,0 +1,202 @@
+/*
+ * scheduler.c: whose turn it is, and when the next one's will be.
+ *
+ * A scheduler is a backend's own memory: a worker has one for its life, run() one for a call (turn.c).  For each instance
+ * that has mail as far as is known there is one entry: low, the oldest stamp to read from, and due, when to look, which is
+ * later than low where a failed step waits for its retry.  Ready set and timers are one heap by due; ties go by
+ * instance_id, so that the order is total.
+ *
+ * Mail that has just come is also in a queue of its own, and part of each turn is for that queue: a million old events of
+ * one instance must not keep a new one waiting.
+ */
+#include "postgres.h"
+
+#include "lib/ilist.h"
+#include "lib/pairingheap.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+
+#include "scheduler.h"
+
+typedef struct Entry
+{
+	int64		instance_id;	/* hash key */
+	TimestampTz low;
+	TimestampTz due;
+	pairingheap_node heap_node;
+	dlist_node	fresh_node;
+	bool		fresh;			/* in the queue of new mail */
+} Entry;
+
+struct WfScheduler
+{
+	HTAB	   *entries;
+	pairingheap *heap;
+	dlist_head	fresh;
+};
+
+/*
+ * Earliest due first: a pairingheap gives its greatest.
+ */
+static int
+compare_due(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+{
+	const Entry *x = pairingheap_const_container(Entry, heap_node, a);
+	const Entry *y = pairingheap_const_container(Entry, heap_node, b);
+
+	if (x->due != y->due)
+		return x->due < y->due ? 1 : -1;
+	if (x->instance_id != y->instance_id)
+		return x->instance_id < y->instance_id ? 1 : -1;
+	return 0;
+}
+
+/*
+ * An empty scheduler, which lives as long as its parent.
+ */
+WfScheduler *
+wf_scheduler_create(MemoryContext parent)
+{
+	MemoryContext memory = AllocSetContextCreate(parent, "wfproc scheduler", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(memory);
+	WfScheduler *scheduler = palloc0(sizeof(WfScheduler));
+	HASHCTL		ctl = {.keysize = sizeof(int64),.entrysize = sizeof(Entry),.hcxt = memory};
+
+	scheduler->entries = hash_create("wfproc scheduler", 1024, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	scheduler->heap = pairingheap_allocate(compare_due, NULL);
+	dlist_init(&scheduler->fresh);
+	MemoryContextSwitchTo(old);
+	return scheduler;
+}
+
+static void
+forget(WfScheduler *scheduler, Entry *entry)
+{
+	pairingheap_remove(scheduler->heap, &entry->heap_node);
+	if (entry->fresh)
+		dlist_delete(&entry->fresh_node);
+	hash_search(scheduler->entries, &entry->instance_id, HASH_REMOVE, NULL);
+}
+
+/*
+ * Makes or lowers an entry: one that is there keeps the older of the stamps, and looks at the earlier
+ * of the times.
+ */
+static Entry *
+lower(WfScheduler *scheduler, int64 instance_id, TimestampTz low, TimestampTz due)
+{
+	bool		found;
+	Entry	   *entry = hash_search(scheduler->entries, &instance_id, HASH_ENTER, &found);
+
+	if (!found)
+	{
+		entry->low = low;
+		entry->due = due;
+		entry->fresh = false;
+		pairingheap_add(scheduler->heap, &entry->heap_node);
+		return entry;
+	}
+	entry->low = Min(entry->low, low);
+	if (due < entry->due)
+	{
+		pairingheap_remove(scheduler->heap, &entry->heap_node);
+		entry->due = due;
+		pairingheap_add(scheduler->heap, &entry->heap_node);
+	}
+	return entry;
+}
+
+/*
+ * A wake-up, or what a sweep found.
+ */
+void
+wf_scheduler_wake(WfScheduler *scheduler, int64 instance_id, TimestampTz at, bool fresh)
+{
+	Entry	   *entry = lower(scheduler, instance_id, at, at);
+
+	if (fresh && !entry->fresh)
+	{
+		entry->fresh = true;
+		dlist_push_tail(&scheduler->fresh, &entry->fresh_node);
+	}
+}
+
+/*
+ * A turn puts an instance back: read from low on, at due.
+ */
+void
+wf_scheduler_put(WfScheduler *scheduler, int64 instance_id, TimestampTz low, TimestampTz due)
+{
+	(void) lower(scheduler, instance_id, low, due);
+}
+
+static void
+hand_out(WfScheduler *scheduler, Entry *entry, WfReady *ready)
+{
+	ready->instance_id = entry->instance_id;
+	ready->low = entry->low;
+	forget(scheduler, entry);
+}
+
+/*
+ * Due entries of the queue of new mail, oldest first, at most max.  The others leave the queue: their time is in the heap.
+ */
+static int
+take_fresh(WfScheduler *scheduler, TimestampTz now, int max, WfReady *ready)
+{
+	int			count = 0;
+
+	while (count < max && !dlist_is_empty(&scheduler->fresh))
+	{
+		Entry	   *entry = dlist_container(Entry, fresh_node, dlist_head_node(&scheduler->fresh));
+
+		if (entry->due <= now)
+			hand_out(scheduler, entry, &ready[count++]);
+		else
+		{
+			dlist_delete(&entry->fresh_node);
+			entry->fresh = false;
+		}
+	}
+	return count;
+}
+
+/*
+ * Takes out at most max instances that are due: up to a quarter of them new mail, the rest those that wait longest.
+ * Returns how many.  Who is taken is not known here any more until it is put back.
+ */
+int
+wf_scheduler_take(WfScheduler *scheduler, TimestampTz now, int max, WfReady *ready)
+{
+	int			count = take_fresh(scheduler, now, Max(max / 4, 1), ready);
+
+	while (count < max && !pairingheap_is_empty(scheduler->heap))
+	{
+		Entry	   *entry = pairingheap_container(Entry, heap_node, pairingheap_first(scheduler->heap));
+
+		if (entry->due > now)
+			break;
+		hand_out(scheduler, entry, &ready[count++]);
+	}
+	return count;
+}
+
+/*
+ * When the next instance is due; DT_NOEND where none is known.
+ */
+TimestampTz
+wf_scheduler_next(const WfScheduler *scheduler)
+{
+	if (pairingheap_is_empty(scheduler->heap))
+		return DT_NOEND;
+	return pairingheap_container(Entry, heap_node, pairingheap_first(scheduler->heap))->due;
+}
+
+/*
+ * How many instances are known to have mail.
+ */
+int
+wf_scheduler_count(const WfScheduler *scheduler)
+{
+	return hash_get_num_entries(scheduler->entries);
+}

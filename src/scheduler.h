@@ -1,0 +1,25 @@
+/*
+ * scheduler.h: which instances have mail that is due, and when the next will have.
+ */
+#ifndef WF_SCHEDULER_H
+#define WF_SCHEDULER_H
+
+#include "datatype/timestamp.h"
+
+typedef struct WfScheduler WfScheduler;
+
+/* an instance whose turn it is; its mail is to be read from the stamp low on */
+typedef struct WfReady
+{
+	int64		instance_id;
+	TimestampTz low;
+} WfReady;
+
+extern WfScheduler *wf_scheduler_create(MemoryContext parent);
+extern void wf_scheduler_wake(WfScheduler *scheduler, int64 instance_id, TimestampTz at, bool fresh);
+extern void wf_scheduler_put(WfScheduler *scheduler, int64 instance_id, TimestampTz low, TimestampTz due);
+extern int	wf_scheduler_take(WfScheduler *scheduler, TimestampTz now, int max, WfReady *ready);
+extern TimestampTz wf_scheduler_next(const WfScheduler *scheduler);
+extern int	wf_scheduler_count(const WfScheduler *scheduler);
+
+#endif

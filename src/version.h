@@ -1,0 +1,22 @@
+/*
+ * version.h: making a published version ready to be called.
+ */
+#ifndef WF_VERSION_H
+#define WF_VERSION_H
+
+#include "hash.h"
+#include "workflow.h"
+
+/* what a row of wfproc.version says about its handler */
+typedef struct WfPublished
+{
+	char	   *handler;		/* qualified name */
+	char	   *code;
+	uint8		sha256[WF_SHA256_LEN];	/* of code */
+	char	   *search_path;
+} WfPublished;
+
+extern WfVersion *wf_version_prepare(const WfWorkflow *workflow, int number, const WfPublished *published,
+									 MemoryContext memory);
+
+#endif

@@ -1,0 +1,13 @@
+/*
+ * worker.h: the process that handles events, and how its transactions begin and end.
+ */
+#ifndef WF_WORKER_H
+#define WF_WORKER_H
+
+extern PGDLLEXPORT void wfproc_worker_main(Datum main_arg);
+
+/* does not return where the extension is gone: the worker leaves */
+extern void wf_worker_begin(void);
+extern void wf_worker_commit(void);
+
+#endif

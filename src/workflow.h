@@ -1,0 +1,71 @@
+/*
+ * workflow.h: definitions, their versions and who may do what with them, as a backend knows them.
+ */
+#ifndef WF_WORKFLOW_H
+#define WF_WORKFLOW_H
+
+#include "fmgr.h"
+#include "nodes/pg_list.h"
+
+typedef enum WfPrivilege
+{
+	WF_PRIV_SEND,
+	WF_PRIV_READ,
+	WF_PRIV_OPERATE				/* includes the others */
+} WfPrivilege;
+
+typedef enum WfOnFailure
+{
+	WF_ON_FAILURE_PAUSE,
+	WF_ON_FAILURE_FAIL,
+	WF_ON_FAILURE_DEAD_LETTER
+} WfOnFailure;
+
+typedef struct WfGrant
+{
+	Oid			role;
+	WfPrivilege privilege;
+} WfGrant;
+
+/* one version's code, ready to be called unless problem says why not */
+typedef struct WfVersion
+{
+	int			version;
+	char	   *handler;		/* qualified name as published */
+	char	   *search_path;	/* in force at define() */
+	FmgrInfo	function;
+	char	   *problem;		/* NULL, or why the code cannot be run */
+	int			problem_code;	/* SQLSTATE of that */
+} WfVersion;
+
+/* never kept by a pointer over wf_workflow_refresh() */
+typedef struct WfWorkflow
+{
+	int			workflow_id;
+	char	   *name;
+	Oid			owner;			/* InvalidOid: the role is gone */
+	char	   *owner_name;
+	int			current_version;
+	bool		at_home;		/* whether it acts in this database */
+	bool		accepts_all;
+	List	   *accepts;		/* of char *, where not all */
+	int			max_attempts;
+	WfOnFailure on_failure;
+	int64		retry_delay_us;
+	int			handler_timeout_ms;
+	int			snapshot_every;
+	List	   *grants;			/* of WfGrant * */
+	List	   *versions;		/* of WfVersion *, those asked for so far */
+} WfWorkflow;
+
+extern void wf_workflow_init(void);
+extern void wf_workflow_refresh(void);
+extern void wf_workflow_changed(void);
+extern WfWorkflow *wf_workflow_find(int workflow_id);	/* NULL: there is none */
+extern WfWorkflow *wf_workflow_get(int workflow_id);
+extern WfWorkflow *wf_workflow_by_name(const char *name, bool missing_ok);
+extern WfVersion *wf_workflow_version(WfWorkflow *workflow, int version);
+extern bool wf_workflow_accepts(const WfWorkflow *workflow, const char *event);
+extern bool wf_workflow_parse_on_failure(const char *value, WfOnFailure *on_failure);
+
+#endif

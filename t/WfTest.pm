@@ -1,0 +1,319 @@
+# WfTest: what the TAP tests share: nodes, handlers, clients that know the outcome of each call, kills, seeds.
+#
+# Nothing here or in t/*.pl waits for a time: everything polls for a condition.
+#   WF_SEED=N    repeats a run that drew at random (each prints its seed)
+#   WF_LONG=1    longer runs
+package WfTest;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use IPC::Open2;
+use IO::Select;
+use POSIX ();
+use Time::HiRes qw(time);
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @EXPORT = qw(
+  long_run seed pick draw
+  wf_node wf_database wf_handlers start_child kill_postmaster
+  workers_running worker_pids wait_handled wait_until
+  permits_file sqlstate log_size no_alarms
+);
+
+# a number for a normal run, another for a long one
+sub long_run
+{
+	my ($normal, $long) = @_;
+	return $ENV{WF_LONG} ? $long : $normal;
+}
+
+# Seeds rand(), and says how to repeat the run.
+sub seed
+{
+	my $seed = $ENV{WF_SEED} // (time ^ ($$ << 8)) % 1_000_000_007;
+	srand($seed);
+	diag("seed $seed (WF_SEED=$seed repeats it)");
+	return $seed;
+}
+
+sub draw { return int(rand($_[0])); }
+sub pick { return $_[ draw(scalar @_) ]; }
+
+# A server that preloads the library. Options: conf => text, start => 0, streaming => 1, preload => 0.
+sub wf_node
+{
+	my ($name, %option) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	$node->init(
+		extra            => [ '--encoding=UTF8', '--no-locale' ],
+		allows_streaming => $option{streaming} ? 1 : 0);
+	$node->append_conf('postgresql.conf',
+		"shared_preload_libraries = 'wfproc'") unless exists $option{preload} && !$option{preload};
+	$node->append_conf(
+		'postgresql.conf', qq(
+fsync = on
+max_worker_processes = 32
+max_connections = 60
+max_prepared_transactions = 10
+log_min_messages = info
+log_statement = none
+restart_after_crash = on
+autovacuum_naptime = 1s
+deadlock_timeout = 100ms
+) . ($option{conf} // ''));
+	$node->start unless exists $option{start} && !$option{start};
+	return $node;
+}
+
+# A database with the extension and the handlers below.
+sub wf_database
+{
+	my ($node, $db) = @_;
+	$node->safe_psql('postgres', qq(CREATE DATABASE "$db")) unless $db eq 'postgres';
+	$node->safe_psql($db, 'CREATE EXTENSION wfproc CASCADE');
+	wf_handlers($node, $db);
+	return;
+}
+
+# counter: counts its events and adds up what they bring; reject, raise, sleep and finish do so.
+# owner: the same, and raises where two processes handle the same instance (ids end in their number).
+sub wf_handlers
+{
+	my ($node, $db) = @_;
+	$node->safe_psql(
+		$db, q(
+CREATE FUNCTION counter(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    CASE event
+        WHEN 'reject' THEN PERFORM wfproc.reject('told to');
+        WHEN 'raise' THEN RAISE EXCEPTION 'told to';
+        WHEN 'sleep' THEN PERFORM pg_sleep((payload ->> 'seconds')::float);
+        WHEN 'finish' THEN PERFORM wfproc.complete(state);
+        ELSE NULL;
+    END CASE;
+    RETURN jsonb_build_object('n', COALESCE((state ->> 'n')::bigint, 0) + 1,
+                              'sum', COALESCE((state ->> 'sum')::bigint, 0) + COALESCE((payload ->> 'n')::bigint, 0));
+END $$;
+CREATE FUNCTION owner(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(4711, substring(wfproc.self() from '\d+$')::int) THEN
+        RAISE EXCEPTION 'two owners of %', wfproc.self();
+    END IF;
+    IF event = 'reject' THEN
+        PERFORM wfproc.reject('told to');
+    ELSIF event = 'finish' THEN
+        PERFORM wfproc.complete(state);
+    END IF;
+    RETURN jsonb_build_object('n', COALESCE((state ->> 'n')::bigint, 0) + 1,
+                              'sum', COALESCE((state ->> 'sum')::bigint, 0) + COALESCE((payload ->> 'n')::bigint, 0));
+END $$;
+SELECT wfproc.define('counter', 'counter');
+));
+	return;
+}
+
+# Starts the server as a child of ours, so that its end can be waited for: where nobody reaps a postmaster that was killed,
+# its successor takes the dead process for a live one.
+sub start_child
+{
+	my ($node) = @_;
+	my $pid = fork() // BAIL_OUT("fork: $!");
+	if ($pid == 0)
+	{
+		open(STDIN,  '<',  '/dev/null');
+		open(STDOUT, '>>', $node->logfile);
+		open(STDERR, '>&', \*STDOUT);
+		POSIX::setsid();
+		exec($node->installed_command('postgres'), '-D', $node->data_dir) or POSIX::_exit(127);
+	}
+	$node->{wf_child} = $pid;
+	wait_until(
+		sub {
+			BAIL_OUT('the server did not start, see ' . $node->logfile)
+			  if waitpid($pid, POSIX::WNOHANG()) == $pid;
+			return $node->raw_connect_works && accepts($node);
+		},
+		'the server accepts connections');
+	$node->_update_pid(1);
+	return;
+}
+
+sub accepts
+{
+	my ($node) = @_;
+	return run_silently($node->installed_command('pg_isready'), '-q', '-h', $node->host, '-p', $node->port);
+}
+
+sub run_silently
+{
+	my @command = @_;
+	my ($out, $err) = ('', '');
+	return IPC::Run::run(\@command, '<', '/dev/null', '>', \$out, '2>', \$err);
+}
+
+# kill -9, and waits for the end of the postmaster; SIGQUIT is what an immediate shutdown sends.
+sub kill_postmaster
+{
+	my ($node, $signal) = @_;
+	my $pid = $node->{wf_child};
+	kill($signal // 'KILL', $pid);
+	waitpid($pid, 0);
+	delete $node->{wf_child};
+	$node->{_pid} = undef;
+	return;
+}
+
+# Polls a Perl condition.
+sub wait_until
+{
+	my ($condition, $what) = @_;
+	my $end = time + $PostgreSQL::Test::Utils::timeout_default;
+	while (time < $end)
+	{
+		return 1 if $condition->();
+		select(undef, undef, undef, 0.02);
+	}
+	diag("timed out waiting until $what");
+	return 0;
+}
+
+sub worker_pids
+{
+	my ($node, $db) = @_;
+	return split /\n/,
+	  $node->safe_psql('postgres',
+		"SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'wfproc worker%' AND datname = '$db' ORDER BY pid");
+}
+
+# Waits until the database has so many workers and each holds shards.
+sub workers_running
+{
+	my ($node, $db, $count) = @_;
+	return $node->poll_query_until('postgres',
+		"SELECT count(*) = $count FROM pg_stat_activity WHERE backend_type LIKE 'wfproc worker%' AND datname = '$db'");
+}
+
+# Waits until no event that is due and could be handled is left.
+sub wait_handled
+{
+	my ($node, $db) = @_;
+	return $node->poll_query_until(
+		$db, q(
+SELECT NOT EXISTS (SELECT FROM wfproc.mailbox m JOIN wfproc.instance i USING (instance_id)
+                   WHERE m.at <= clock_timestamp() AND i.status <> 'paused' AND i.attempts = 0)));
+}
+
+# The permit log, or nothing.
+sub permits_file
+{
+	for my $file ($ENV{WF_PERMITS}, $ENV{WFPROC_PERMITS}, '../shared/data/permits.csv')
+	{
+		return $file if defined $file && -r $file;
+	}
+	return;
+}
+
+# The SQLSTATE of a statement, or ok.
+sub sqlstate
+{
+	my ($node, $db, $sql) = @_;
+	my ($status, $out, $err) = $node->psql($db, "\\set VERBOSITY sqlstate\n$sql");
+	return $err =~ /(?:ERROR|FATAL):\s+(\w{5})/ ? $1 : $status == 0 ? 'ok' : "status $status: $err";
+}
+
+sub log_size { return -s $_[0]->logfile; }
+
+# What must never be in a log.
+sub no_alarms
+{
+	my ($node, $name, @more) = @_;
+	my $log = slurp_file($node->logfile);
+	my @found;
+	for my $alarm ('deadlock detected', 'PANIC:', 'TRAP:', 'two owners', 'diverged', 'duplicate key value',
+		'terminated by signal 11', 'terminated by signal 6', 'cache reference leak', 'resource was not closed',
+		'snapshot reference leak', 'relation reference leak', @more)
+	{
+		push @found, $1 while $log =~ /^(.*\Q$alarm\E.*)$/mg;
+	}
+	is(join("\n", @found[ 0 .. ($#found > 9 ? 9 : $#found) ]), '', $name);
+	return;
+}
+
+#
+# A client: psql beside us, which tells how each call ended: ok, failed, or unknown where the connection was lost.
+#
+package WfClient;
+
+use strict;
+use warnings;
+use IPC::Open2;
+use IO::Select;
+
+sub new
+{
+	my ($class, $node, $db) = @_;
+	return bless { node => $node, db => $db, pid => 0 }, $class;
+}
+
+sub connected { return $_[0]->{pid} != 0; }
+
+# Connects unless it is; false where the server does not let it in.
+sub connect
+{
+	my ($self) = @_;
+	return 1 if $self->{pid};
+	local $ENV{PGCONNECT_TIMEOUT} = 10;
+	my $psql = $self->{node}->installed_command('psql');
+	my $conn = $self->{node}->connstr($self->{db});
+	$self->{pid} = open2($self->{out}, $self->{in}, "exec '$psql' -XAtq -d \"$conn\" 2>&1");
+	my ($outcome) = $self->call("SET client_min_messages = error");
+	return $outcome eq 'ok';
+}
+
+# Runs statements as one simple query; returns (outcome, output lines).
+sub call
+{
+	my ($self, $sql) = @_;
+	local $SIG{PIPE} = 'IGNORE';
+	return ('failed', 'not connected') unless $self->{pid};
+	my $mark = '@@' . ++$self->{calls} . '@@';
+	print { $self->{in} } "$sql;\n\\echo $mark\n";
+	$self->{in}->flush;
+	my ($buffer, $select) = ('', IO::Select->new($self->{out}));
+	while (1)
+	{
+		if (!$select->can_read(120))
+		{
+			kill 'KILL', $self->{pid};
+			$self->close;
+			return ('unknown', 'no answer within 120 s');
+		}
+		if (sysread($self->{out}, $buffer, 65536, length $buffer) <= 0)
+		{
+			$self->close;
+			return ('unknown', split(/\n/, $buffer));
+		}
+		last if $buffer =~ s/^\Q$mark\E\n//m;
+	}
+	my @lines = split /\n/, $buffer;
+	return ((grep { /^(ERROR|FATAL|PANIC):/ } @lines) ? 'failed' : 'ok', @lines);
+}
+
+sub close
+{
+	my ($self) = @_;
+	return unless $self->{pid};
+	local $SIG{PIPE} = 'IGNORE';
+	close($self->{in});
+	close($self->{out});
+	waitpid($self->{pid}, 0);
+	$self->{pid} = 0;
+	return;
+}
+
+1;
