@@ -134,14 +134,14 @@ SELECT wfproc.define('define_copy', 'h');
 SELECT schema AS copy FROM copies WHERE name = 'define_copy' \gset
 SELECT go('define_copy', 'define-copy-1');
 CREATE OR REPLACE FUNCTION :copy.h(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT payload';
-SELECT replace(r, :'copy', 'COPY') FROM try($$ SELECT wfproc.replay('define-copy-1') $$) r;
+SELECT replace(r, :'copy', 'COPY') FROM try($$ SELECT state FROM wfproc.replay('define-copy-1') $$) r;
 SELECT replace(r, :'copy', 'COPY') FROM go('define_copy', 'define-copy-2') r;
 SELECT wfproc.define('define_copy', 'h');
-SELECT try($$ SELECT wfproc.replay('define-copy-1') $$);
+SELECT try($$ SELECT state FROM wfproc.replay('define-copy-1') $$);
 DROP FUNCTION :copy.h;
-SELECT replace(r, :'copy', 'COPY') FROM try($$ SELECT wfproc.replay('define-copy-1') $$) r;
+SELECT replace(r, :'copy', 'COPY') FROM try($$ SELECT state FROM wfproc.replay('define-copy-1') $$) r;
 SELECT wfproc.define('define_copy', 'h');
-SELECT try($$ SELECT wfproc.replay('define-copy-1') $$);
+SELECT try($$ SELECT state FROM wfproc.replay('define-copy-1') $$);
 
 \echo '--- all or nothing'
 BEGIN;

@@ -35,7 +35,7 @@ $$;
 -- one line about an instance
 CREATE FUNCTION about(id text) RETURNS text LANGUAGE sql AS $$
     SELECT concat_ws(', ', i.id, i.status, 'attempts ' || i.attempts, 'waiting ' || i.waiting, 'retry at ' || i.retry_at,
-                     'closed at ' || i.closed_at, 'result ' || i.result, i.error)
+                     'closed at ' || i.closed_at, 'result ' || i.result::text, i.error)
     FROM wfproc.instances i WHERE i.id = about.id
 $$;
 
@@ -52,8 +52,8 @@ $$;
 CREATE FUNCTION trace(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
     RAISE NOTICE '% handles % of %, clock %', wfproc.self(), event, wfproc.event_at(), wfproc.now();
-    RETURN jsonb_set('{"trace": []}' || state, '{trace,-1}',
-                     to_jsonb(concat_ws(' ', wfproc.seq(), event, wfproc.event_at(), wfproc.now())), true);
+    RETURN jsonb_build_object('trace', COALESCE(state -> 'trace', '[]') ||
+                              to_jsonb(concat_ws(' ', wfproc.seq(), event, wfproc.event_at(), wfproc.now())));
 END $$;
 SELECT wfproc.define('engine_trace', 'trace');
 
@@ -106,7 +106,6 @@ SELECT wfproc.send('order-1', 'now') > 0;
 SELECT wfproc.send('order-1', 'in a second', at => '2030-01-10 00:00:01+00') > 0;
 SELECT wfproc.send('order-1', 'in a year', at => '2031-01-10 00:00+00') > 0;
 SELECT event, at, due FROM wfproc.agenda('order-1');
-SELECT lag FROM wfproc.instances WHERE id = 'order-1' AND lag > '0';
 SELECT wfproc.state('order-1');
 SELECT wfproc.run();
 SELECT log_of('order-1');
@@ -340,11 +339,11 @@ ROLLBACK;
 \echo '--- what cannot be a state'
 BEGIN;
 SELECT clock_to('2030-01-01 00:00+00');
-SELECT wfproc.start('engine_told', 'shape-' || e) FROM unnest('{null,concat_null,array,scalar,string,json_null}'::text[]) e;
-SELECT wfproc.send('shape-' || e, e) > 0 FROM unnest('{null,concat_null,array,scalar,string,json_null}'::text[]) e;
+SELECT wfproc.start('engine_told', 'shape-' || e) FROM unnest('{"null",concat_null,array,scalar,string,json_null}'::text[]) e;
+SELECT wfproc.send('shape-' || e, e) > 0 FROM unnest('{"null",concat_null,array,scalar,string,json_null}'::text[]) e;
 SELECT wfproc.run();
-SELECT about('shape-' || e) FROM unnest('{null,concat_null,array,scalar,string,json_null}'::text[]) e;
-SELECT DISTINCT wfproc.state('shape-' || e) FROM unnest('{null,concat_null,array,scalar,string,json_null}'::text[]) e;
+SELECT about('shape-' || e) FROM unnest('{"null",concat_null,array,scalar,string,json_null}'::text[]) e;
+SELECT DISTINCT wfproc.state('shape-' || e) FROM unnest('{"null",concat_null,array,scalar,string,json_null}'::text[]) e;
 SELECT try($$ SELECT wfproc.try_step('told', '{}', 'null') $$);
 SELECT try($$ SELECT wfproc.try_step('told', '{}', 'array') $$);
 ROLLBACK;
@@ -357,7 +356,9 @@ CREATE FUNCTION writes() RETURNS int LANGUAGE plpgsql VOLATILE AS $$ BEGIN INSER
 CREATE FUNCTION hides() RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN writes(); END $$;
 CREATE FUNCTION attempt(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
-    EXECUTE payload ->> 'sql';
+    IF event <> 'start' THEN
+        EXECUTE payload ->> 'sql';
+    END IF;
     RETURN state || '{"done": true}';
 END $$;
 CREATE FUNCTION attempt_immutable(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$
@@ -516,8 +517,8 @@ BEGIN;
 SELECT clock_to('2030-01-01 00:00:00.123456+00');
 SELECT wfproc.start('engine_told', 'chain-1', '{"ü": "€", "a": [1.50, null, "\u001f"]}'), wfproc.start('engine_told', 'ch"ain''-2');
 SELECT count(wfproc.send(id, 'e' || n, jsonb_build_object('n', n, 't', repeat('x', n * 100)), idempotency_key => 'k' || n, at => '1969-07-20 20:17:40.5+00'::timestamptz + n * interval '17 days'))
-FROM generate_series(1, 20) n, unnest('{chain-1,ch"ain''-2}'::text[]) id;
-SELECT count(wfproc.send(id, 'reject', '{"reason": "r"}')), count(wfproc.pause(id)), count(wfproc.run()), count(wfproc.resume(id)), count(wfproc.run()) FROM unnest('{chain-1,ch"ain''-2}'::text[]) id;
+FROM generate_series(1, 20) n, unnest(ARRAY['chain-1', 'ch"ain''-2']) id;
+SELECT count(wfproc.send(id, 'reject', '{"reason": "r"}')), count(wfproc.pause(id)), count(wfproc.run()), count(wfproc.resume(id)), count(wfproc.run()) FROM unnest(ARRAY['chain-1', 'ch"ain''-2']) id;
 SELECT wfproc.run();
 WITH RECURSIVE log AS (
     SELECT e.*,

@@ -247,7 +247,7 @@ SET ROLE regress_priv_renamed;
 SELECT try($$ SELECT wfproc.define('priv', 'priv_test.h', max_attempts => 7) $$);
 SELECT may();
 RESET ROLE;
-SELECT try($$ SELECT wfproc.replay('priv-2') $$);
+SELECT try($$ SELECT state FROM wfproc.replay('priv-2') $$);
 ALTER ROLE regress_priv_renamed RENAME TO regress_priv_owner;
 SELECT try($$ SELECT wfproc.define('priv', 'priv_test.h', max_attempts => 7) $$);
 SELECT try($$ SELECT state FROM wfproc.replay('priv-2') $$);

@@ -3,6 +3,7 @@
 \set QUIET on
 SET client_min_messages = warning;
 SET TimeZone = 'UTC';
+SET DateStyle = 'ISO, MDY';
 
 -- runs a statement and returns what it raises: SQLSTATE, message and hint
 CREATE FUNCTION pg_temp.attempt(statement text) RETURNS text LANGUAGE plpgsql AS $$

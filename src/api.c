@@ -117,16 +117,6 @@ wfproc_start(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(wf_instance_start(workflow, &start)));
 }
 
-static void
-require_open(const WfInstance *instance)
-{
-	if (WF_IS_CLOSED(instance->status))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("instance \"%s\" is %s", instance->id, wf_instance_status_name(instance->status)),
-				 errhint("An instance that has closed handles no more events.")));
-}
-
 /*
  * The instance that an event is for; started first where there is none and the caller named a workflow.
  */
@@ -151,17 +141,6 @@ get_addressee(FunctionCallInfo fcinfo, const char *id, TimestampTz at, WfInstanc
 	return wf_instance_get(id, WF_PRIV_SEND, instance);
 }
 
-static void
-require_accepted(const WfWorkflow *workflow, const char *event)
-{
-	wf_check_event_name(event, true);
-	if (!wf_workflow_accepts(workflow, event))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("workflow \"%s\" does not accept event \"%s\"", workflow->name, event),
-				 errhint("define(..., accepts => ...) lists the events that it accepts from outside.")));
-}
-
 /*
  * send(id, event, payload, at, idempotency_key, or_start) -> mail_id
  */
@@ -181,11 +160,11 @@ wfproc_send(PG_FUNCTION_ARGS)
 	event.at = get_stamp(fcinfo, 3, "at");
 	event.key = wf_check_optional_name(fcinfo, 4, "idempotency_key");
 	workflow = get_addressee(fcinfo, id, event.at, &instance);
-	require_accepted(workflow, event.name);
+	wf_instance_require_accepts(workflow, event.name);
 	/* a repeated send is answered as the first was, also after the instance has closed */
 	if (event.key != NULL && wf_idempotency_find(instance.instance_id, &event, !PG_ARGISNULL(3), &first))
 		PG_RETURN_INT64(first);
-	require_open(&instance);
+	wf_instance_require_open(&instance);
 	if (event.key != NULL && !wf_idempotency_claim(instance.instance_id, &event, !PG_ARGISNULL(3), &first))
 		PG_RETURN_INT64(first);
 	PG_RETURN_INT64(wf_mailbox_put(instance.instance_id, &event));
@@ -303,7 +282,7 @@ get_operated(FunctionCallInfo fcinfo, const char *function, WfInstance *instance
 {
 	prepare_to_write(function, "send control events");
 	(void) wf_instance_get(wf_check_name(fcinfo, 0, "id"), WF_PRIV_OPERATE, instance);
-	require_open(instance);
+	wf_instance_require_open(instance);
 }
 
 /*

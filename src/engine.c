@@ -12,15 +12,11 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
+#include <limits.h>
+
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "utils/fmgroids.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "catalog.h"
@@ -30,6 +26,7 @@
 #include "gate.h"
 #include "guc.h"
 #include "handler.h"
+#include "mailbox.h"
 #include "registry.h"
 #include "snapshot.h"
 #include "turn.h"
@@ -45,11 +42,6 @@
 /* how long an instance waits whose turn fails, and one whose mail somebody has in hand */
 #define FAILED_DELAY_US (5 * USECS_PER_SEC)
 #define CONFLICT_DELAY_US (20 * 1000)
-
-/* columns of wfproc.mailbox that the sweep looks at */
-#define ANUM_INSTANCE_ID 1
-#define ANUM_AT 2
-#define ANUM_SHARD 4
 
 typedef struct Sweep
 {
@@ -122,69 +114,29 @@ wf_engine_sweep(uint64 shards)
 	sweep->from = DT_NOBEGIN;
 }
 
-/*
- * Wakes those who have mail in one shard, in the order of stamps from sweep->from to upto.  Returns true where that is all,
- * false where *rows ran out; sweep->from says then where to go on.
- */
-static bool
-sweep_shard(Engine *engine, Relation mailbox, Relation index, int shard, TimestampTz upto, int *rows)
+static void
+wake_due(int64 instance_id, TimestampTz at, void *scheduler)
 {
-	ScanKeyData keys[3];
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TimestampTz at = engine->sweep.from;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
-	ScanKeyInit(&keys[0], ANUM_SHARD, BTEqualStrategyNumber, F_INT2EQ, Int16GetDatum(shard));
-	ScanKeyInit(&keys[1], ANUM_AT, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE, TimestampTzGetDatum(at));
-	ScanKeyInit(&keys[2], ANUM_AT, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE, TimestampTzGetDatum(upto));
-	scan = systable_beginscan_ordered(mailbox, index, snapshot, 3, keys);
-	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
-	{
-		bool		isnull;
-		TimestampTz next_at = DatumGetTimestampTz(heap_getattr(tuple, ANUM_AT, RelationGetDescr(mailbox), &isnull));
-
-		CHECK_FOR_INTERRUPTS();
-		/* stop between two stamps only: the next piece begins with this one */
-		if ((*rows)-- <= 0 && next_at != at)
-		{
-			engine->sweep.from = next_at;
-			break;
-		}
-		at = next_at;
-		wf_scheduler_wake(engine->scheduler,
-						  DatumGetInt64(heap_getattr(tuple, ANUM_INSTANCE_ID, RelationGetDescr(mailbox), &isnull)),
-						  at, false);
-	}
-	systable_endscan_ordered(scan);
-	UnregisterSnapshot(snapshot);
-	return tuple == NULL;
+	wf_scheduler_wake(scheduler, instance_id, at, false);
 }
 
 /*
- * One piece of the sweep that has been asked for: SWEEP_ROWS rows, or all of them where rows is negative.
+ * One piece of the sweep that has been asked for: about so many rows.
  */
 static void
 sweep_piece(Engine *engine, TimestampTz upto, int rows)
 {
-	Relation	mailbox = table_open(wf_catalog_oid(WF_MAILBOX), AccessShareLock);
-	Relation	index = index_open(wf_catalog_oid(WF_MAILBOX_DUE_IDX), AccessShareLock);
-
-	if (rows < 0)
-		rows = INT_MAX;
 	for (int shard = 0; shard < WF_SHARDS && rows > 0; shard++)
 	{
 		uint64		bit = UINT64CONST(1) << shard;
 
 		if ((engine->sweep.shards & bit) == 0)
 			continue;
-		if (!sweep_shard(engine, mailbox, index, shard, upto, &rows))
+		if (!wf_mailbox_find_due(shard, &engine->sweep.from, upto, &rows, wake_due, engine->scheduler))
 			break;
 		engine->sweep.shards &= ~bit;
 		engine->sweep.from = DT_NOBEGIN;
 	}
-	index_close(index, AccessShareLock);
-	table_close(mailbox, AccessShareLock);
 }
 
 static void
@@ -413,7 +365,7 @@ find_due(Engine *engine)
 	int64	   *started = palloc(Max(count, 1) * sizeof(int64));
 
 	engine->sweep.shards = wf_gate_take_free_shards();
-	sweep_piece(engine, wf_clock_now(), -1);
+	sweep_piece(engine, wf_clock_now(), INT_MAX);
 	count = wf_wakeup_started(started, count);
 	for (int i = 0; i < count; i++)
 		wf_scheduler_wake(engine->scheduler, started[i], WF_AT_ONCE, false);

@@ -266,6 +266,46 @@ wf_mailbox_read(int64 instance_id, TimestampTz from, TimestampTz upto, int max, 
 	return count;
 }
 
+/*
+ * Looks through the mail of one shard with *from <= at <= upto, in the order of stamps, about *rows rows of it.  Returns true
+ * where that was all; else *from is the stamp to go on from, between two stamps, so that each look gets further.
+ */
+bool
+wf_mailbox_find_due(int shard, TimestampTz *from, TimestampTz upto, int *rows, WfDueCallback found, void *arg)
+{
+	Relation	rel = wf_rows_open(WF_MAILBOX, AccessShareLock, COLUMNS);
+	Relation	index = index_open(wf_catalog_oid(WF_MAILBOX_DUE_IDX), AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TimestampTz last = *from;
+	ScanKeyData keys[3];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&keys[0], COL_SHARD, BTEqualStrategyNumber, F_INT2EQ, Int16GetDatum(shard));
+	ScanKeyInit(&keys[1], COL_AT, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE, TimestampTzGetDatum(*from));
+	ScanKeyInit(&keys[2], COL_AT, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE, TimestampTzGetDatum(upto));
+	scan = systable_beginscan_ordered(rel, index, snapshot, 3, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
+	{
+		bool		isnull;
+		TimestampTz at = DatumGetTimestampTz(heap_getattr(tuple, COL_AT, RelationGetDescr(rel), &isnull));
+
+		CHECK_FOR_INTERRUPTS();
+		if ((*rows)-- <= 0 && at != last)
+		{
+			*from = at;
+			break;
+		}
+		last = at;
+		found(DatumGetInt64(heap_getattr(tuple, COL_INSTANCE_ID, RelationGetDescr(rel), &isnull)), at, arg);
+	}
+	systable_endscan_ordered(scan);
+	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return !HeapTupleIsValid(tuple);
+}
+
 static bool
 find_mail(int64 instance_id, int64 mail_id, Snapshot snapshot, WfMail *mail)
 {

@@ -43,6 +43,11 @@ extern void wf_mailbox_close(WfMailScan *scan);
 
 extern int	wf_mailbox_read(int64 instance_id, TimestampTz from, TimestampTz upto, int max, Snapshot snapshot,
 							WfMail **mails, TimestampTz *next_at);
+
+/* called for each mail that a look through a shard finds */
+typedef void (*WfDueCallback) (int64 instance_id, TimestampTz at, void *arg);
+
+extern bool wf_mailbox_find_due(int shard, TimestampTz *from, TimestampTz upto, int *rows, WfDueCallback found, void *arg);
 extern bool wf_mailbox_find(int64 instance_id, int64 mail_id, WfMail *mail);
 extern WfMailGone wf_mailbox_delete(const WfMail *mail);
 extern bool wf_mailbox_take(int64 instance_id, int64 mail_id, WfMail *mail);

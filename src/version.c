@@ -40,12 +40,11 @@ check_owner(const WfWorkflow *workflow, WfVersion *version)
 {
 	if (!OidIsValid(workflow->owner))
 		set_problem(version, ERRCODE_INSUFFICIENT_PRIVILEGE,
-					psprintf("role \"%s\", the owner of workflow \"%s\", does not exist",
-							 workflow->owner_name, workflow->name));
+					psprintf("its owner, role \"%s\", does not exist", workflow->owner_name));
 	else if (!wf_superuser_handlers && superuser_arg(workflow->owner))
 		set_problem(version, ERRCODE_INSUFFICIENT_PRIVILEGE,
-					psprintf("role \"%s\", the owner of workflow \"%s\", is a superuser, and wfproc.superuser_handlers is off",
-							 workflow->owner_name, workflow->name));
+					psprintf("its owner, role \"%s\", is a superuser, and wfproc.superuser_handlers is off",
+							 workflow->owner_name));
 }
 
 /*
@@ -59,12 +58,10 @@ check_code(const WfWorkflow *workflow, WfVersion *version, const WfPublished *pu
 
 	if (code == NULL)
 		set_problem(version, ERRCODE_WF_CODE_CHANGED,
-					psprintf("function %s, the code of version %d of workflow \"%s\", is missing",
-							 location, version->version, workflow->name));
+					psprintf("function %s is missing", location));
 	else if (memcmp(code->sha256, published->sha256, WF_SHA256_LEN) != 0)
 		set_problem(version, ERRCODE_WF_CODE_CHANGED,
-					psprintf("function %s is not what was published as version %d of workflow \"%s\"",
-							 location, version->version, workflow->name));
+					psprintf("function %s is not what was published", location));
 	else if (!code->by_name && code->owner != wf_catalog_owner() && !superuser_arg(code->owner))
 		set_problem(version, ERRCODE_WF_CODE_CHANGED,
 					psprintf("function %s does not belong to the owner of extension \"wfproc\"", location));
@@ -150,8 +147,7 @@ try_load_function(const WfWorkflow *workflow, WfVersion *version, const WfPublis
 		if (is_passing(error->sqlerrcode))
 			ReThrowError(error);
 		set_problem(version, error->sqlerrcode,
-					psprintf("function %s, the code of version %d of workflow \"%s\", cannot be loaded: %s",
-							 published->handler, version->version, workflow->name, error->message));
+					psprintf("function %s cannot be loaded: %s", published->handler, error->message));
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
