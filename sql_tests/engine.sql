@@ -393,8 +393,15 @@ SELECT about('immutable-1');
 SELECT * FROM target;
 SELECT last_value, is_called FROM target_seq;
 SELECT current_setting('transaction_read_only');
+\echo 'what a read-only transaction lets through is undone: large objects, locks'
+SELECT count(*) FROM pg_largeobject_metadata;
+SELECT mode FROM pg_locks WHERE relation = 'engine_test.target'::regclass AND mode LIKE '%Exclusive%' OR locktype = 'advisory' AND pid = pg_backend_pid();
 INSERT INTO target VALUES (4);
 ROLLBACK;
+\echo 'and notifications'
+LISTEN target;
+SELECT wfproc.try_step('attempt', '{}', 'do', '{"sql": "NOTIFY target, $$from a handler$$"}');
+UNLISTEN target;
 
 \echo '--- an action lost to the planner is an error'
 CREATE FUNCTION folded(reason text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM wfproc.fail(reason); RETURN reason; END $$;

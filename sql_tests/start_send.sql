@@ -66,7 +66,7 @@ SELECT wfproc.run();
 SELECT wfproc.state('ss-1');
 \echo 'all arguments'
 SELECT wfproc.start('ss', 'ss-2', '{"amount": 1.50}', '2029-01-01 00:00+00', 1, '{"customer": 7}', '-infinity', 'error');
-SELECT * FROM wfproc.instances WHERE id = 'ss-2' AND lag = interval '0' IS NOT NULL AND (lag > '0') IS NOT NULL;
+SELECT * FROM wfproc.instances WHERE id = 'ss-2';
 SELECT wfproc.start('ss', 'ss-3', at => '2030-06-01 00:00+00', live_from => 'infinity');
 SELECT wfproc.send('ss-3', 'before it starts') > 0;
 SELECT wfproc.run();
@@ -78,6 +78,7 @@ ROLLBACK;
 
 \echo '--- start(): an id that is taken'
 BEGIN;
+SELECT clock_to('2030-01-01 00:00+00');
 SELECT wfproc.start('ss', 'ss-1', '{"first": true}');
 SELECT try($$ SELECT wfproc.start('ss', 'ss-1') $$);
 SELECT try($$ SELECT wfproc.start('ss', 'ss-1', if_exists => 'ignore') $$);
@@ -111,6 +112,7 @@ SELECT try($$ SELECT wfproc.start('ss', 'escapes', attributes => jsonb_build_obj
 SELECT try($$ SELECT wfproc.start('ss', 'escapes', attributes => jsonb_build_object('a', repeat(chr(1), 331))) $$);
 ROLLBACK;
 BEGIN;
+SELECT clock_to('2030-01-01 00:00+00');
 SELECT try($$ SELECT wfproc.start('ss', repeat('x', 255)) = repeat('x', 255) $$);
 SELECT try($$ SELECT wfproc.start('ss', repeat('ü', 127) || 'x') = repeat('ü', 127) || 'x' $$);
 SELECT try($$ SELECT wfproc.start('ss', 'null input', NULL, attributes => NULL) $$);
@@ -202,7 +204,7 @@ SELECT seq, event, idempotency_key FROM wfproc.history('ss-1');
 \echo 'a stamp that was given is part of the event'
 SELECT wfproc.send('ss-2', 'e', at => '2031-01-01 00:00+00', idempotency_key => 't') AS first \gset
 SELECT wfproc.send('ss-2', 'e', at => '2031-01-01 01:00+01', idempotency_key => 't') = :first;
-SELECT left(try($$ SELECT wfproc.send('ss-2', 'e', at => '2031-01-02 00:00+00', idempotency_key => 't') $$), 5);
+SELECT left(t, 5) FROM try($$ SELECT wfproc.send('ss-2', 'e', at => '2031-01-02 00:00+00', idempotency_key => 't') $$) t LIMIT 1;
 \echo 'with its savepoint goes its key'
 SAVEPOINT s;
 SELECT wfproc.send('ss-2', 'e', idempotency_key => 'gone') > 0;
@@ -270,7 +272,7 @@ CREATE TABLE victim (n int);
 CREATE TABLE hostile (n int GENERATED ALWAYS AS IDENTITY, t text);
 INSERT INTO hostile (t) VALUES
     ($q$'; DROP TABLE start_send_test.victim; --$q$), ($q$"; DROP TABLE start_send_test.victim; --$q$),
-    ($q$x'); DROP TABLE start_send_test.victim; SELECT ('$q$), ($q$$$; DROP TABLE start_send_test.victim; $$$q$),
+    ($q$x'); DROP TABLE start_send_test.victim; SELECT ('$q$), ($q$x$$; DROP TABLE start_send_test.victim; $$$q$),
     ($q$\'; DROP TABLE start_send_test.victim; --$q$), ('%s%n%s%n %I %L $1 {0}'), ('a b"c''d\e'), ('wfproc.event; DROP TABLE start_send_test.victim'),
     ('pg_catalog.now()'), ('''||(SELECT pg_sleep(0))||'''), (U&'\2028 \FEFF ü 漢字 😀');
 BEGIN;
@@ -283,9 +285,11 @@ FROM hostile;
 SELECT bool_and(i.attributes = jsonb_build_object(t, t)) FROM hostile JOIN wfproc.instances i ON i.id = t;
 SELECT bool_and(wfproc.define(t, 'keep', accepts => ARRAY[t]) = 1), bool_and(wfproc.start(t, 'of ' || t) = 'of ' || t), bool_and(wfproc.send('of ' || t, t) > 0),
        bool_and(wfproc.pause('of ' || t, t)) FROM hostile;
-SELECT wfproc.run() > 0;
-SELECT bool_and(h.payload ->> 'reason' = t) FROM hostile, wfproc.history('of ' || t) h WHERE h.event = '$pause';
+SELECT wfproc.run();
+SELECT count(*), bool_and(h.payload ->> 'reason' = t) FROM hostile, wfproc.history('of ' || t) h WHERE h.event = '$pause';
 ROLLBACK;
+
+SELECT DISTINCT left(e, 5) FROM hostile, try_with('SELECT wfproc.send(''nobody'', ''e'', or_start => $1)', t) e WHERE e !~ '^  ';
 
 \echo '--- every text argument of every function takes hostile text for what it is: text'
 CREATE FUNCTION benign(type regtype, name text) RETURNS text LANGUAGE sql AS $$

@@ -27,6 +27,9 @@
 #include "mailbox.h"
 #include "process.h"
 
+/* what define() gives a handler by default */
+#define TRIAL_TIMEOUT_MS 10000
+
 PG_FUNCTION_INFO_V1(wfproc_try_step);
 PG_FUNCTION_INFO_V1(wfproc_start);
 PG_FUNCTION_INFO_V1(wfproc_send);
@@ -252,10 +255,11 @@ send_control(const WfInstance *instance, const char *name, const char *reason)
 }
 
 /*
- * Whether the instance is paused, or will be once it has handled the control events that wait for it.
+ * Whether the instance is paused, or will be once it has handled the control events that wait for it; and in *retrying
+ * whether it will then be waiting to try an event again.
  */
 static bool
-will_be_paused(const WfInstance *instance)
+will_be_paused(const WfInstance *instance, bool *retrying)
 {
 	bool		paused = instance->status == WF_PAUSED;
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -264,12 +268,16 @@ will_be_paused(const WfInstance *instance)
 	int			count = wf_mailbox_read(instance->instance_id, WF_AT_ONCE, WF_AT_ONCE, INT_MAX, snapshot, &mails, &next_at);
 
 	UnregisterSnapshot(snapshot);
+	*retrying = instance->attempts > 0;
 	for (int i = 0; i < count; i++)
 	{
-		if (strcmp(mails[i].event.name, "$pause") == 0)
-			paused = true;
-		else if (strcmp(mails[i].event.name, "$resume") == 0)
-			paused = false;
+		bool		pausing = strcmp(mails[i].event.name, "$pause") == 0;
+
+		if (!pausing && strcmp(mails[i].event.name, "$resume") != 0)
+			continue;
+		/* either clears the failures */
+		paused = pausing;
+		*retrying = false;
 	}
 	return paused;
 }
@@ -292,9 +300,10 @@ Datum
 wfproc_pause(PG_FUNCTION_ARGS)
 {
 	WfInstance	instance;
+	bool		retrying;
 
 	get_operated(fcinfo, "pause", &instance);
-	if (will_be_paused(&instance))
+	if (will_be_paused(&instance, &retrying))
 		PG_RETURN_BOOL(false);
 	send_control(&instance, "$pause", PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	PG_RETURN_BOOL(true);
@@ -307,9 +316,10 @@ Datum
 wfproc_resume(PG_FUNCTION_ARGS)
 {
 	WfInstance	instance;
+	bool		retrying;
 
 	get_operated(fcinfo, "resume", &instance);
-	if (!will_be_paused(&instance) && instance.attempts == 0)
+	if (!will_be_paused(&instance, &retrying) && !retrying)
 		PG_RETURN_BOOL(false);
 	send_control(&instance, "$resume", NULL);
 	PG_RETURN_BOOL(true);
@@ -355,22 +365,46 @@ wfproc_run(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(wf_engine_run(PG_ARGISNULL(0) ? -1 : PG_GETARG_INT32(0)));
 }
 
-/*
- * A workflow of the caller's with nothing but this handler, which exists for one call.
- */
-static void
-make_trial(const char *handler, WfWorkflow *workflow, WfVersion *version)
+/* a handler's trial: a workflow of the caller's with nothing but this handler, and one step */
+typedef struct Trial
 {
-	WfCode	   *code = wf_code_resolve(handler, WF_CODE_HANDLER);
+	WfWorkflow	workflow;
+	WfVersion	version;
+	WfFold		before;
+	WfFold		after;
+	WfEvent		event;
+	List	   *actions;
+	ErrorData  *error;
+} Trial;
 
-	memset(workflow, 0, sizeof(WfWorkflow));
-	memset(version, 0, sizeof(WfVersion));
-	workflow->name = "try_step";
-	workflow->owner = GetUserId();
-	workflow->handler_timeout_ms = 10000;
-	version->handler = code->qualified;
-	version->search_path = wf_code_search_path();
-	fmgr_info(code->function, &version->function);
+static void
+make_trial(FunctionCallInfo fcinfo, Trial *trial)
+{
+	WfCode	   *code = wf_code_resolve(wf_check_name(fcinfo, 0, "handler"), WF_CODE_HANDLER);
+
+	memset(trial, 0, sizeof(Trial));
+	trial->workflow.name = "try_step";
+	trial->workflow.owner = GetUserId();
+	trial->workflow.handler_timeout_ms = TRIAL_TIMEOUT_MS;
+	trial->version.handler = code->qualified;
+	trial->version.search_path = wf_code_search_path();
+	fmgr_info(code->function, &trial->version.function);
+	wf_process_init_fold(&trial->before, 1);
+	wf_check_not_null(fcinfo, 1, "state");
+	trial->before.state = PG_GETARG_JSONB_P(1);
+	trial->event.name = wf_check_name(fcinfo, 2, "event");
+	trial->event.payload = wf_check_payload(fcinfo, 3, "payload");
+	trial->event.at = wf_clock_now();
+}
+
+static void
+try_step(void *arg)
+{
+	Trial	   *trial = arg;
+	int64		digest;
+
+	(void) wf_process_step(&trial->workflow, &trial->version, "try_step", &trial->before, &trial->event, &trial->after,
+						   &trial->actions, &digest, &trial->error);
 }
 
 /*
@@ -379,35 +413,19 @@ make_trial(const char *handler, WfWorkflow *workflow, WfVersion *version)
 Datum
 wfproc_try_step(PG_FUNCTION_ARGS)
 {
-	WfWorkflow	workflow;
-	WfVersion	version;
-	WfFold		before;
-	WfFold		after;
-	WfEvent		event = {0};
-	List	   *actions;
-	int64		digest;
-	ErrorData  *error = NULL;
+	Trial		trial;
 	TupleDesc	desc;
 	Datum		values[2];
 	bool		nulls[2] = {false, false};
 
 	wf_check_not_in_handler("try_step");
-	make_trial(wf_check_name(fcinfo, 0, "handler"), &workflow, &version);
-	wf_process_init_fold(&before, 1);
-	wf_check_not_null(fcinfo, 1, "state");
-	before.state = PG_GETARG_JSONB_P(1);
-	event.name = wf_check_name(fcinfo, 2, "event");
-	event.payload = wf_check_payload(fcinfo, 3, "payload");
-	event.at = wf_clock_now();
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-
-	wf_handler_begin();
-	(void) wf_process_step(&workflow, &version, "try_step", &before, &event, &after, &actions, &digest, &error);
-	wf_handler_end();
-	if (error != NULL)
-		ThrowErrorData(error);
-	values[0] = JsonbPGetDatum(after.state);
-	values[1] = JsonbPGetDatum(wf_action_as_jsonb(actions));
+	make_trial(fcinfo, &trial);
+	wf_handler_stretch(try_step, &trial);
+	if (trial.error != NULL)
+		ThrowErrorData(trial.error);
+	values[0] = JsonbPGetDatum(trial.after.state);
+	values[1] = JsonbPGetDatum(wf_action_as_jsonb(trial.actions));
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

@@ -9,6 +9,7 @@
 extern void wf_bgworker_register_launcher(void);
 extern bool wf_bgworker_start_worker(int slot, uint32 generation, Oid database, int share,
 									 BackgroundWorkerHandle **handle);
+
 /* in a worker: what it was started with */
 extern uint32 wf_bgworker_generation(void);
 

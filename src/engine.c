@@ -25,7 +25,6 @@
 #include "engine.h"
 #include "gate.h"
 #include "guc.h"
-#include "handler.h"
 #include "mailbox.h"
 #include "registry.h"
 #include "snapshot.h"
@@ -224,7 +223,6 @@ worker_turn(Engine *engine)
 		MemoryContextSwitchTo(engine->turn_memory);
 		error = CopyErrorData();
 		FlushErrorState();
-		wf_handler_abandon();
 		AbortCurrentTransaction();
 		recover(engine, &turn, error);
 	}

@@ -1,8 +1,8 @@
 /*
  * handler.c: calls the user's function.
  *
- * Called by process.c for each event, between wf_handler_begin() and wf_handler_end(), which turn.c and replay.c put around
- * many of them: a stretch is one read-only subtransaction, so that a handler cannot write, and so that one that raises is
+ * Called by process.c for each event, within wf_handler_stretch(), which turn.c and replay.c use for many of
+ * them: a stretch is one read-only subtransaction, so that a handler cannot write, and so that one that raises is
  * undone alone while the steps before it, which are only in memory, stay.  A subtransaction for each step would cost a
  * fifth of a short handler.
  *
@@ -121,8 +121,8 @@ begin_subtransaction(void)
 /*
  * Begins a stretch of steps.  What is allocated in the current memory context stays when a step is undone.
  */
-void
-wf_handler_begin(void)
+static void
+begin_stretch(void)
 {
 	if (step_memory == NULL)
 		step_memory = AllocSetContextCreate(TopMemoryContext, "wfproc step", 64 * 1024, 64 * 1024, ALLOCSET_DEFAULT_MAXSIZE);
@@ -134,26 +134,56 @@ wf_handler_begin(void)
 }
 
 /*
- * Ends it.
+ * Ends it.  What a handler did that a read-only transaction lets through is undone: NOTIFY, LOCK, advisory locks, large
+ * objects before 16.  A step acts by its actions alone, and a replay not at all.
  */
-void
-wf_handler_end(void)
+static void
+end_stretch(void)
 {
 	wf_watchdog_stop();
 	leave_version();
-	PopActiveSnapshot();
-	ReleaseCurrentSubTransaction();
+	RollbackAndReleaseCurrentSubTransaction();
 	MemoryContextSwitchTo(stretch.memory);
 	CurrentResourceOwner = stretch.owner;
 }
 
 /*
- * An error has ended a stretch, and the transaction with it: only the watchdog is left to stop.
+ * An error that no step has caught: takes the subtransaction back before it goes on, for whoever catches it, an EXCEPTION
+ * block of the caller's say, takes the current one for its own.
+ */
+static void
+abandon_stretch(void)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(stretch.memory);
+	error = CopyErrorData();
+	FlushErrorState();
+	wf_watchdog_stop();
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(stretch.memory);
+	CurrentResourceOwner = stretch.owner;
+	ReThrowError(error);
+}
+
+/*
+ * Runs body as a stretch of steps.  Stretches do not nest.
  */
 void
-wf_handler_abandon(void)
+wf_handler_stretch(void (*body) (void *arg), void *arg)
 {
-	wf_watchdog_stop();
+	Assert(MyWfStep == NULL);
+	begin_stretch();
+	PG_TRY();
+	{
+		body(arg);
+	}
+	PG_CATCH();
+	{
+		abandon_stretch();
+	}
+	PG_END_TRY();
+	end_stretch();
 }
 
 /*
@@ -239,10 +269,7 @@ take_error(MemoryContext caller, const WfWorkflow *workflow, WfExpired expired)
 	error = CopyErrorData();
 	if ((error->sqlerrcode == ERRCODE_QUERY_CANCELED && expired == WF_EXPIRED_NOT) ||
 		error->sqlerrcode == ERRCODE_OUT_OF_MEMORY)
-	{
-		wf_handler_abandon();
 		PG_RE_THROW();
-	}
 	FlushErrorState();
 	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && expired == WF_EXPIRED_TIME)
 		error->message = psprintf("handler took longer than %d ms", workflow->handler_timeout_ms);

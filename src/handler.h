@@ -7,11 +7,8 @@
 #include "action.h"
 #include "workflow.h"
 
-/* a stretch of steps: one read-only subtransaction */
-extern void wf_handler_begin(void);
-extern void wf_handler_end(void);
-/* after an error that ended the transaction */
-extern void wf_handler_abandon(void);
+/* runs body(arg) as a stretch of steps: one read-only subtransaction */
+extern void wf_handler_stretch(void (*body) (void *arg), void *arg);
 
 /*
  * One call inside such a stretch.  Returns the new state, or NULL with *error where the handler raised, which has then been

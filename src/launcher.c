@@ -435,7 +435,7 @@ wait_for_news(void)
 	if (wake_at != DT_NOEND)
 	{
 		flags |= WL_TIMEOUT;
-		/* bounded, so that a clock that was set back does not put it off for long */
+		/* bounded, for the sake of a clock that is set back */
 		timeout = Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), wake_at) + 1, MAX_RESTART_MS);
 	}
 	(void) WaitLatch(MyLatch, flags, timeout, wait_event);

@@ -91,9 +91,7 @@ wfproc_state(PG_FUNCTION_ARGS)
 
 	wf_check_not_in_handler("state");
 	workflow = get_readable(fcinfo, &instance);
-	wf_replay_begin();
 	wf_replay_load(workflow, &instance, GetActiveSnapshot(), &fold, &snapshot_seq, &divergence);
-	wf_replay_end();
 	if (divergence.seq != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_WF_DIVERGED),
@@ -305,10 +303,8 @@ wfproc_replay(PG_FUNCTION_ARGS)
 				 errhint("It is a seq of the log; NULL is for all of it.")));
 	workflow = get_readable(fcinfo, &instance);
 	InitMaterializedSRF(fcinfo, 0);
-	wf_replay_begin();
 	wf_replay_all(workflow, &instance, GetActiveSnapshot(), PG_ARGISNULL(1) ? PG_INT64_MAX : PG_GETARG_INT64(1),
 				  show_step, &rows, &fold, &divergence);
-	wf_replay_end();
 	if (divergence.seq > rows.last_seq)
 		put_replay_row(&rows, divergence.seq, NULL, NULL, NULL, true);
 	if (rows.differs_at == 0)
@@ -360,10 +356,8 @@ verify(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, WfDi
 	const char *problem;
 	WfFold		fold;
 
-	wf_replay_begin();
 	check.present = wf_snapshot_load(instance->instance_id, snapshot, &check.snapshot, &problem);
 	wf_replay_all(workflow, instance, snapshot, PG_INT64_MAX, check_step, &check, &fold, bad);
-	wf_replay_end();
 	if (bad->reason != NULL)
 		return;
 	if (check.differs)

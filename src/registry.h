@@ -25,7 +25,7 @@ typedef enum WfOutcome
 typedef enum WfSlotState
 {
 	WF_SLOT_FREE,
-	WF_SLOT_RESERVED,			/* by the launcher; its worker is being started */
+	WF_SLOT_RESERVED,			/* its worker is being started */
 	WF_SLOT_RUNNING,
 	WF_SLOT_LEFT				/* the launcher has not taken note of it yet */
 } WfSlotState;

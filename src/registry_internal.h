@@ -26,7 +26,7 @@ typedef struct WfSlot
 
 	/* protected by the registry's lock */
 	WfSlotState state;
-	uint32		generation;		/* counts tenants, so that nobody mistakes a new one for the old one */
+	uint32		generation;		/* counts tenants, to tell old from new */
 	Oid			database;
 	int			share;
 	pid_t		pid;			/* 0 until attached; as is proc */
@@ -44,7 +44,7 @@ typedef struct WfSlot
 	int64		turns;
 	int64		failed_turns;
 	char		last_error[WF_LAST_ERROR_SIZE];
-	uint64		sweep;			/* shards whose wake-ups were too many for the ring */
+	uint64		sweep;			/* shards whose wake-ups found no room */
 	uint32		ring_first;
 	uint32		ring_count;
 	WfWakeup	ring[WF_RING_SIZE];
@@ -80,8 +80,8 @@ typedef struct WfRegistry
 	/* protected by the registry's lock */
 	PGPROC	   *launcher;		/* or NULL */
 	int			notice_count;
-	bool		notices_all;	/* look at all databases: the array overflowed, or the list of them changed */
-	Oid			notices[WF_NOTICES];	/* where the extension may have come or gone */
+	bool		notices_all;	/* there were more */
+	Oid			notices[WF_NOTICES];	/* InvalidOid: pg_database itself */
 	WfBlock		blocks[WF_BLOCKS];
 
 	/* protected by waiters_lock */
@@ -92,6 +92,7 @@ typedef struct WfRegistry
 
 /* NULL where the library is not preloaded */
 extern WfRegistry *wf_registry;
+
 /* NULL in what is no worker */
 extern WfSlot *MyWfSlot;
 

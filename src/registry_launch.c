@@ -274,7 +274,7 @@ wf_registry_stop(Oid database, bool terminate)
 		slot->stop = true;
 		if (slot->proc != NULL)
 			SetLatch(&slot->proc->procLatch);
-		/* the process is there, and its number not another's, as long as it has not left the slot */
+		/* who has not left the slot is there: the pid is nobody else's */
 		if (terminate && slot->pid != 0)
 			(void) kill(slot->pid, SIGTERM);
 	}

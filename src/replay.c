@@ -3,7 +3,7 @@
  *
  * Called to activate a process (turn.c) and by the functions that read (monitor.c).  Nothing is carried out: what a step
  * asks for is only compared, by its digest, with what the log says that it led to.  A difference is told to the caller,
- * never passed over.  Runs within a stretch of handler.h: wf_replay_begin() ... wf_replay_end().  Works on a standby.
+ * never passed over.  Works on a standby.
  */
 #include "postgres.h"
 
@@ -17,74 +17,82 @@
 #include "snapshot.h"
 
 /*
- * Two memory contexts in turn: a step's result is in one while the state that it came from is in the other.
+ * A fold under way.  A step's result is in one memory context while the state that it came from is in the other.
  */
-typedef struct PingPong
+typedef struct Replay
 {
-	MemoryContext memory[2];
+	WfWorkflow *workflow;
+	WfVersion  *version;
+	const WfInstance *instance;
+	Snapshot	snapshot;
+	int64		upto;			/* the last seq wanted */
+	WfReplayVisitor visitor;	/* or NULL */
+	void	   *visitor_arg;
+	MemoryContext memory;		/* the caller's, for what is returned */
+	MemoryContext step_memory[2];
 	int			current;
-} PingPong;
+	WfFold	   *fold;
+	WfDivergence *divergence;
+	bool		differs;		/* the row just folded */
+	bool		failed;			/* the handler has raised */
+} Replay;
 
-void
-wf_replay_begin(void)
-{
-	wf_handler_begin();
-}
-
-void
-wf_replay_end(void)
-{
-	wf_handler_end();
-}
-
+/*
+ * The first difference is what counts.
+ */
 static void
-diverge(WfDivergence *divergence, MemoryContext memory, int64 seq, const char *reason)
+diverge(Replay *replay, int64 seq, const char *reason)
 {
-	divergence->seq = seq;
-	divergence->reason = MemoryContextStrdup(memory, reason);
+	if (replay->divergence->seq != 0)
+		return;
+	replay->divergence->seq = seq;
+	replay->divergence->reason = MemoryContextStrdup(replay->memory, reason);
 }
 
 /*
  * Whether the row is the next one of its chain: the seq that is due, and the hash that its content gives.
  */
 static bool
-check_chain(const WfFold *fold, const WfLogRow *row, MemoryContext memory, WfDivergence *divergence)
+check_chain(Replay *replay, const WfLogRow *row)
 {
 	uint8		hash[WF_SHA256_LEN];
 
-	if (row->seq != fold->seq + 1)
+	if (row->seq != replay->fold->seq + 1)
 	{
-		diverge(divergence, memory, fold->seq + 1, "row missing");
+		diverge(replay, replay->fold->seq + 1, "row missing");
 		return false;
 	}
-	wf_eventlog_chain(fold->hash, row, hash);
+	wf_eventlog_chain(replay->fold->hash, row, hash);
 	if (memcmp(hash, row->hash, WF_SHA256_LEN) != 0)
 	{
-		diverge(divergence, memory, row->seq, "hash differs");
+		diverge(replay, row->seq, "hash differs");
 		return false;
 	}
 	return true;
 }
 
 /*
- * Folds one row.  *fold becomes what the code leads to; where that is not what the log says, *divergence says so.  False
- * where there is no next state at all.
+ * Folds one row.  The fold becomes what the code leads to; where that is not what the log says, the divergence says so.
+ * False where there is no next state at all.
  */
 static bool
-fold_row(WfWorkflow *workflow, WfVersion *version, const char *id, WfFold *fold, const WfLogRow *row, List **actions,
-		 MemoryContext memory, WfDivergence *divergence)
+fold_row(Replay *replay, const WfLogRow *row, List **actions)
 {
+	WfFold	   *fold = replay->fold;
 	WfFold		after;
 	int64		digest;
 	ErrorData  *error;
 
-	if (!wf_process_step(workflow, version, id, fold, &row->event, &after, actions, &digest, &error))
+	if (!wf_process_step(replay->workflow, replay->version, replay->instance->id, fold, &row->event, &after, actions,
+						 &digest, &error))
 	{
-		diverge(divergence, memory, row->seq, psprintf("handler failed: %s", error->message));
+		diverge(replay, row->seq, psprintf("handler failed: %s", error->message));
+		replay->failed = true;
 		return false;
 	}
-	if (digest != row->digest)
-		diverge(divergence, memory, row->seq, "digest differs");
+	replay->differs = digest != row->digest;
+	if (replay->differs)
+		diverge(replay, row->seq, "digest differs");
 	memcpy(after.hash, row->hash, WF_SHA256_LEN);
 	/* a state that was kept is still in the memory of the step that made it */
 	if (after.state == fold->state)
@@ -109,49 +117,62 @@ usable_version(WfWorkflow *workflow, int number)
 }
 
 /*
- * Folds the rows after *fold up to upto, until the first that differs.  The state that comes out is in the caller's memory
- * context.
+ * Takes one row.  False: stop here.
+ */
+static bool
+take_row(Replay *replay, const WfLogRow *row)
+{
+	List	   *actions = NIL;
+	bool		going;
+
+	CHECK_FOR_INTERRUPTS();
+	if (replay->version == NULL)
+		replay->version = usable_version(replay->workflow, replay->fold->version);
+	replay->current = 1 - replay->current;
+	MemoryContextReset(replay->step_memory[replay->current]);
+	MemoryContextSwitchTo(replay->step_memory[replay->current]);
+	going = check_chain(replay, row) && fold_row(replay, row, &actions);
+	if (going && replay->visitor != NULL)
+		going = replay->visitor(row, replay->fold, actions, replay->differs, replay->visitor_arg);
+	else
+		going = going && replay->divergence->seq == 0;
+	MemoryContextSwitchTo(replay->memory);
+	return going;
+}
+
+/*
+ * The rows after the fold's seq, up to the last one wanted or the first that differs.
  */
 static void
-fold_log(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, int64 upto, WfReplayVisitor visitor, void *arg,
-		 WfFold *fold, WfDivergence *divergence)
+take_rows(void *arg)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	PingPong	ping = {{NULL, NULL}, 0};
-	WfLogScan  *scan = wf_eventlog_open(instance->instance_id, fold->seq, snapshot);
-	WfVersion  *version = NULL;
+	Replay	   *replay = arg;
+	WfLogScan  *scan = wf_eventlog_open(replay->instance->instance_id, replay->fold->seq, replay->snapshot);
 	WfLogRow	row;
-	bool		going = true;
-	bool		failed = false;
 
-	for (int i = 0; i < 2; i++)
-		ping.memory[i] = AllocSetContextCreate(caller, "wfproc replay", ALLOCSET_DEFAULT_SIZES);
-	while (going && fold->seq < upto && wf_eventlog_next(scan, &row))
-	{
-		List	   *actions = NIL;
-
-		CHECK_FOR_INTERRUPTS();
-		if (version == NULL)
-			version = usable_version(workflow, fold->version);
-		ping.current = 1 - ping.current;
-		MemoryContextReset(ping.memory[ping.current]);
-		MemoryContextSwitchTo(ping.memory[ping.current]);
-		going = check_chain(fold, &row, caller, divergence);
-		if (going)
-			failed = !fold_row(workflow, version, instance->id, fold, &row, &actions, caller, divergence);
-		going = going && !failed;
-		if (going && visitor != NULL)
-			going = visitor(&row, fold, actions, divergence->seq != 0, arg);
-		else
-			going = going && divergence->seq == 0;
-		MemoryContextSwitchTo(caller);
-	}
+	while (replay->fold->seq < replay->upto && wf_eventlog_next(scan, &row))
+		if (!take_row(replay, &row))
+			break;
 	/* a handler that raised took the scan with it: it belonged to the subtransaction that was rolled back */
-	if (!failed)
+	if (!replay->failed)
 		wf_eventlog_close(scan);
+}
+
+/*
+ * Folds.  The state that comes out is in the caller's memory context.
+ */
+static void
+fold_log(Replay *replay)
+{
+	WfFold	   *fold = replay->fold;
+
+	replay->memory = CurrentMemoryContext;
+	for (int i = 0; i < 2; i++)
+		replay->step_memory[i] = AllocSetContextCreate(CurrentMemoryContext, "wfproc replay", ALLOCSET_DEFAULT_SIZES);
+	wf_handler_stretch(take_rows, replay);
 	fold->state = memcpy(palloc(VARSIZE(fold->state)), fold->state, VARSIZE(fold->state));
 	for (int i = 0; i < 2; i++)
-		MemoryContextDelete(ping.memory[i]);
+		MemoryContextDelete(replay->step_memory[i]);
 }
 
 static void
@@ -170,6 +191,10 @@ wf_replay_load(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapsh
 			   WfDivergence *divergence)
 {
 	const char *problem = NULL;
+	Replay		replay = {
+		.workflow = workflow,.instance = instance,.snapshot = snapshot,.upto = PG_INT64_MAX,
+		.fold = fold,.divergence = divergence
+	};
 
 	memset(divergence, 0, sizeof(WfDivergence));
 	*snapshot_seq = 0;
@@ -182,7 +207,7 @@ wf_replay_load(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapsh
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("snapshot of instance \"%s\" is not used: %s", instance->id, problem),
 				 errdetail("Its state comes from the log.")));
-	fold_log(workflow, instance, snapshot, PG_INT64_MAX, NULL, NULL, fold, divergence);
+	fold_log(&replay);
 }
 
 /*
@@ -193,7 +218,12 @@ void
 wf_replay_all(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, int64 upto, WfReplayVisitor visitor,
 			  void *arg, WfFold *fold, WfDivergence *divergence)
 {
+	Replay		replay = {
+		.workflow = workflow,.instance = instance,.snapshot = snapshot,.upto = upto,
+		.visitor = visitor,.visitor_arg = arg,.fold = fold,.divergence = divergence
+	};
+
 	memset(divergence, 0, sizeof(WfDivergence));
 	first_fold(instance, fold);
-	fold_log(workflow, instance, snapshot, upto, visitor, arg, fold, divergence);
+	fold_log(&replay);
 }

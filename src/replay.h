@@ -19,8 +19,6 @@ typedef struct WfDivergence
 /* called for each event replayed; false stops */
 typedef bool (*WfReplayVisitor) (const WfLogRow *row, const WfFold *fold, const List *actions, bool diverged, void *arg);
 
-extern void wf_replay_begin(void);
-extern void wf_replay_end(void);
 extern void wf_replay_load(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, WfFold *fold,
 						   int64 *snapshot_seq, WfDivergence *divergence);
 extern void wf_replay_all(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, int64 upto,

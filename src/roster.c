@@ -77,7 +77,7 @@ create_segment(Size size)
 	}
 	PG_CATCH();
 	{
-		/* dsm_create() holds nothing when it throws; the process may be outside of a transaction */
+		/* dsm_create() holds no lock when it throws */
 		MemoryContextSwitchTo(old);
 		FlushErrorState();
 	}

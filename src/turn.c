@@ -120,7 +120,6 @@ make_drafts(WfTurn *turn, Snapshot snapshot)
 	TimestampTz stop_at = GetCurrentTimestamp() + MAX_TURN_US / 2;
 
 	turn->drafts = palloc(turn->ready_count * sizeof(WfDraft *));
-	wf_handler_begin();
 	for (int i = 0; i < turn->ready_count; i++)
 	{
 		WfDraft    *draft = make_draft(turn, turn->ready[i].instance_id, snapshot);
@@ -133,7 +132,6 @@ make_drafts(WfTurn *turn, Snapshot snapshot)
 		draft->low = turn->ready[i].low;
 		turn->drafts[turn->draft_count++] = draft;
 	}
-	wf_handler_end();
 }
 
 /*
@@ -242,33 +240,53 @@ queue_of_drafts(WfTurn *turn)
 	return queue;
 }
 
+/* the steps of a turn */
+typedef struct Steps
+{
+	WfTurn	   *turn;
+	pairingheap *queue;
+	int			handled;
+} Steps;
+
+/*
+ * Whether the turn has taken long enough, or uses too much memory.
+ */
+static bool
+is_long_enough(const WfTurn *turn, TimestampTz stop_at)
+{
+	return GetCurrentTimestamp() >= stop_at || MemoryContextMemAllocated(turn->memory, false) > 2 * MAX_TURN_BYTES;
+}
+
+static void
+handle_queue(void *arg)
+{
+	Steps	   *steps = arg;
+	TimestampTz stop_at = GetCurrentTimestamp() + MAX_TURN_US;
+
+	do
+	{
+		WfDraft    *draft = pairingheap_container(WfDraft, node, pairingheap_remove_first(steps->queue));
+
+		CHECK_FOR_INTERRUPTS();
+		if (wf_draft_handle(draft, &steps->turn->output))
+			steps->handled++;
+		if (!draft->stopped && draft->next < draft->count)
+			pairingheap_add(steps->queue, &draft->node);
+	} while (!pairingheap_is_empty(steps->queue) && steps->handled < steps->turn->max_events &&
+			 !is_long_enough(steps->turn, stop_at));
+}
+
 /*
  * Handles the mail of all drafts, by stamp across them.  Returns how many events were handled.
  */
 static int
 step_all(WfTurn *turn)
 {
-	pairingheap *queue = queue_of_drafts(turn);
-	TimestampTz stop_at = GetCurrentTimestamp() + MAX_TURN_US;
-	int			handled = 0;
+	Steps		steps = {turn, queue_of_drafts(turn), 0};
 
-	if (pairingheap_is_empty(queue))
-		return 0;
-	wf_handler_begin();
-	while (!pairingheap_is_empty(queue) && handled < turn->max_events)
-	{
-		WfDraft    *draft = pairingheap_container(WfDraft, node, pairingheap_remove_first(queue));
-
-		CHECK_FOR_INTERRUPTS();
-		if (wf_draft_handle(draft, &turn->output))
-			handled++;
-		if (!draft->stopped && draft->next < draft->count)
-			pairingheap_add(queue, &draft->node);
-		if (GetCurrentTimestamp() >= stop_at || MemoryContextMemAllocated(turn->memory, false) > 2 * MAX_TURN_BYTES)
-			break;
-	}
-	wf_handler_end();
-	return handled;
+	if (!pairingheap_is_empty(steps.queue))
+		wf_handler_stretch(handle_queue, &steps);
+	return steps.handled;
 }
 
 /*

@@ -66,7 +66,7 @@ static int	level_count = 0;
 static int	level_size = 0;
 
 /* in TopTransactionContext; NULL: empty */
-static touched_hash *touched = NULL;
+static struct touched_hash *touched = NULL;
 static int	started_count = 0;
 
 /*
@@ -114,7 +114,7 @@ touch(int64 instance_id, bool started)
 	Touched    *entry;
 	bool		found;
 
-	/* nobody asks in a worker, which has no statements; and it writes more than others */
+	/* a worker runs no statements that could ask, and writes a lot */
 	if (wf_registry_is_worker())
 		return;
 	if (touched == NULL)

@@ -69,6 +69,7 @@ static const struct
 	const char *name;
 	const char *value;
 }			session_settings[] =
+
 {
 	{"application_name", "wfproc worker"},
 	{"search_path", "pg_catalog, pg_temp"},
@@ -95,10 +96,12 @@ static Oid	my_extension = InvalidOid;
 
 /* how many workers the database has, as far as this one knows */
 static int	shares = 0;
+
 /* a bit each: the shards of this share, those that are held, those of them whose dead have not been counted yet */
 static uint64 my_shards = 0;
 static uint64 held_shards = 0;
 static uint64 uncounted_shards = 0;
+
 /* a transaction was rolled back, and the locks of the shards went with it */
 static bool locks_lost = false;
 
@@ -330,7 +333,7 @@ take_shards(void)
 	wf_worker_begin();
 	got = try_shards(my_shards & ~held_shards);
 	held_shards |= got;
-	/* claimed before the sweep looks: what is committed later comes by the ring */
+	/* before the sweep looks: what is committed later comes by the ring */
 	wf_registry_hold_shards(held_shards);
 	wf_worker_commit();
 	if (got != 0)
@@ -587,7 +590,7 @@ wfproc_worker_main(Datum main_arg)
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, on_sigterm);
-	/* before the server's own, and so called after them: its transaction is over by then */
+	/* called after the server's own, when the transaction is over */
 	before_shmem_exit(detach, (Datum) 0);
 	if (!wf_registry_attach(slot, wf_bgworker_generation(), &database, &my_share))
 		leave(WF_LEFT_STOPPED);

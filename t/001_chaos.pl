@@ -270,7 +270,7 @@ none(q(SELECT mail_id, count(*) FROM logged WHERE mail_id IS NOT NULL GROUP BY 1
 none(q(SELECT f.key FROM found f LEFT JOIN calls c USING (key) WHERE c.outcome IS NULL OR c.outcome = 'failed'), 'I2: no event is invented, and none of a transaction that rolled back');
 none(q(SELECT f.key FROM found f JOIN calls c USING (key) WHERE (f.id, f.event, f.payload) IS DISTINCT FROM (c.id, c.event, jsonb_build_object('n', c.n))), 'I2: each is what was sent, to whom it was sent');
 none(q(SELECT * FROM logged WHERE idempotency_key IS NULL AND (name <> 'start' OR seq <> 1) AND name NOT LIKE '$%'), 'I2: without a key there is only start');
-none(q(SELECT id, name, count(*) FROM logged WHERE name LIKE '$%' AND name <> '$skip' GROUP BY 1, 2), 'I2: of the engine''s own events only what moody led to');
+none(q(SELECT id, name, count(*) FROM logged WHERE name LIKE '$%' AND name <> '$skip' GROUP BY 1, 2), 'I2: of the engines own events only what moody led to');
 none(q(SELECT instance_id, count(*), max(seq), min(seq) FROM wfproc.event GROUP BY 1 HAVING count(*) <> max(seq) OR min(seq) <> 1), 'I4: numbers are 1 to n');
 is($node->safe_psql('postgres', q(SELECT count(*) FROM logged WHERE name = 'start')), $instances, 'I4: each has started once');
 none(q(SELECT id, seq FROM logged WHERE at > recorded_at), 'I7: nothing is handled before its time');

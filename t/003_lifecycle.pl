@@ -163,7 +163,7 @@ sql('postgres', q(SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity 
 $node->psql('one', q(SET default_transaction_read_only = off; SET transaction_read_only = off; SET transaction_isolation = 'read committed'; SET statement_timeout = 0;
                      BEGIN READ WRITE ISOLATION LEVEL READ COMMITTED; SELECT wfproc.start('counter', 'settings-1'), wfproc.send('settings-1', 'sleep', '{"seconds": 0.1}'), wfproc.send('settings-1', 'finish'); COMMIT));
 sql('postgres', 'ALTER DATABASE one RESET ALL');
-is(sql('one', q(SELECT status FROM wfproc.await('settings-1', '60 s'))), 'completed', 'settings of the database do not reach the worker''s session');
+is(sql('one', q(SELECT status FROM wfproc.await('settings-1', '60 s'))), 'completed', 'settings of the database do not reach the session of a worker');
 no_alarms($node, 'nothing alarming in the log');
 $node->stop;
 

@@ -34,7 +34,7 @@ CREATE FUNCTION append(id text, name text, payload jsonb, state jsonb) RETURNS v
     WHERE i.id = append.id
 $$));
 sql(q(SELECT append('f-1', 'add', '{"n": 10}', '{"n": 3, "sum": 11}')));
-is(sql(q(SELECT wfproc.verify('f-1'))), '(t,,)', 'another writer''s row is a good row');
+is(sql(q(SELECT wfproc.verify('f-1'))), '(t,,)', 'a row of another writer is a good row');
 is(sql(q(SELECT wfproc.state('f-1'))), '{"n": 3, "sum": 11}', 'and counts');
 my $log = log_size($node);
 sql(q(SELECT wfproc.send('f-1', 'add', '{"n": 100}'), wfproc.send('f-2', 'add', '{"n": 100}')));

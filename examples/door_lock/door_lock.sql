@@ -1,11 +1,14 @@
 /*
- * door_lock.sql: a door that locks itself half an hour after it was unlocked, and its test, which leaves nothing behind.
+ * door_lock.sql: the lock of a door, and the test of an evening, which leaves nothing behind.
  *
- * Run it in any database that has the extension:  psql -a -f examples/door_lock/door_lock.sql
+ * Run it in any database that has the extension, as a superuser:
+ *
+ *     psql -aq -f examples/door_lock/door_lock.sql
  */
 
 BEGIN;
 SET LOCAL TimeZone = 'UTC';
+SET LOCAL DateStyle = 'ISO';
 
 -- the workflow, in ten lines
 CREATE FUNCTION door_lock(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE sql AS $$
@@ -41,7 +44,7 @@ SET LOCAL wfproc.fake_now = '2024-05-01 18:30';
 SELECT wfproc.run() AS handled;
 SELECT wfproc.state('test-door');
 
--- at eight it has locked itself, and was opened once
+-- at eight it is locked again, and was opened once
 SET LOCAL wfproc.fake_now = '2024-05-01 20:00';
 SELECT wfproc.run() AS handled;
 SELECT wfproc.state('test-door') = '{"locked": true, "opened": 1, "by": "Ada"}' AS as_expected;

@@ -4,10 +4,11 @@
  * The rows are what an office's system has logged: case, activity, time.  The trigger makes each row an event for the
  * process of its case, with the row's own time as its stamp.  Run it from the top of the repository, in one transaction:
  *
- *     psql -a -1 -f examples/permits/permits.sql
+ *     psql -aq1 -f examples/permits/permits.sql
  */
 
 SET LOCAL TimeZone = 'UTC';
+SET LOCAL DateStyle = 'ISO';
 
 -- the log, as it comes
 CREATE TABLE permit_log (
