@@ -27,7 +27,8 @@ typedef struct WfStep
 {
 	const char *id;
 	int64		seq;
-	TimestampTz now;			/* the instance's clock, this event's stamp taken in */
+	TimestampTz now;			/* the instance's clock, this event's stamp
+								 * taken in */
 	const WfEvent *event;
 	List	   *actions;		/* of WfAction *, in order */
 	int			draws;			/* random numbers drawn so far */

@@ -164,7 +164,11 @@ wfproc_send(PG_FUNCTION_ARGS)
 	event.key = wf_check_optional_name(fcinfo, 4, "idempotency_key");
 	workflow = get_addressee(fcinfo, id, event.at, &instance);
 	wf_instance_require_accepts(workflow, event.name);
-	/* a repeated send is answered as the first was, also after the instance has closed */
+
+	/*
+	 * a repeated send is answered as the first was, also after the instance
+	 * has closed
+	 */
 	if (event.key != NULL && wf_idempotency_find(instance.instance_id, &event, !PG_ARGISNULL(3), &first))
 		PG_RETURN_INT64(first);
 	wf_instance_require_open(&instance);

@@ -45,9 +45,11 @@ typedef struct WfDraft
 	int			count;
 	int			next;			/* the first that is not handled yet */
 	TimestampTz low;			/* stamp to read its mail from */
-	TimestampTz unread_at;		/* stamp of the first mail not read; DT_NOEND: none */
+	TimestampTz unread_at;		/* stamp of the first mail not read; DT_NOEND:
+								 * none */
 	bool		stopped;		/* no more steps in this turn */
-	bool		broken;			/* its log cannot be folded: paused, and nothing may be added */
+	bool		broken;			/* its log cannot be folded: paused, and
+								 * nothing may be added */
 	bool		wants_snapshot;
 	bool		wants_passivation;
 } WfDraft;

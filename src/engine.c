@@ -404,7 +404,11 @@ wf_engine_run(int64 max_events)
 				 errmsg("run() needs a READ COMMITTED transaction, this one is %s",
 						XactIsoLevel == XACT_SERIALIZABLE ? "SERIALIZABLE" : "REPEATABLE READ"),
 				 errhint("It must see events that were committed since the transaction began.")));
-	/* what the calling statement itself has sent, as in SELECT send(...), run() */
+
+	/*
+	 * what the calling statement itself has sent, as in SELECT send(...),
+	 * run()
+	 */
 	CommandCounterIncrement();
 	engine = create_engine(CurrentMemoryContext, false);
 	find_due(engine);

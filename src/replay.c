@@ -153,7 +153,11 @@ take_rows(void *arg)
 	while (replay->fold->seq < replay->upto && wf_eventlog_next(scan, &row))
 		if (!take_row(replay, &row))
 			break;
-	/* a handler that raised took the scan with it: it belonged to the subtransaction that was rolled back */
+
+	/*
+	 * a handler that raised took the scan with it: it belonged to the
+	 * subtransaction that was rolled back
+	 */
 	if (!replay->failed)
 		wf_eventlog_close(scan);
 }

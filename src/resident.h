@@ -16,7 +16,8 @@ typedef struct WfProcess
 	WfInstance	row;
 	WfFold		fold;
 	int64		snapshot_seq;	/* what its snapshot covers; 0: none */
-	int			repeats;		/* times in a row that its step met a serialization failure or the like */
+	int			repeats;		/* times in a row that its step met a
+								 * serialization failure or the like */
 	TimestampTz last_used;
 	Size		bytes;			/* what it takes of the memory limit */
 	dlist_node	lru_node;

@@ -399,7 +399,11 @@ wf_turn_run(WfTurn *turn)
 		read_all_mail(turn, snapshot);
 	handled = step_all(turn);
 	write_all(turn);
-	/* held until here: it keeps VACUUM from giving a TID that was read to another row */
+
+	/*
+	 * held until here: it keeps VACUUM from giving a TID that was read to
+	 * another row
+	 */
 	UnregisterSnapshot(snapshot);
 	MemoryContextSwitchTo(old);
 	return handled;

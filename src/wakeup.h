@@ -10,10 +10,13 @@ extern void wf_wakeup_init(void);
 
 /* this transaction put mail into an instance's mailbox */
 extern void wf_wakeup_note(int64 instance_id, TimestampTz at);
+
 /* ... into many, in these shards (bit per shard) */
 extern void wf_wakeup_note_shards(uint64 shards);
+
 /* this transaction inserted the instance's row */
 extern void wf_wakeup_note_started(int64 instance_id);
+
 /* this transaction closed it */
 extern void wf_wakeup_note_closed(int64 instance_id);
 
