@@ -274,7 +274,7 @@ COMMENT ON FUNCTION wfproc.digest(text) IS 'the last seq of an instance''s log a
 
 CREATE FUNCTION wfproc.history(id text, after bigint = 0, max int = 1000,
         OUT seq bigint, OUT at timestamptz, OUT recorded_at timestamptz, OUT event text, OUT payload jsonb,
-        OUT sender text, OUT mail_id bigint, OUT idempotency_key text, OUT hash bytea)
+        OUT sender text, OUT mail_id bigint, OUT idempotency_key text, OUT digest bigint, OUT hash bytea)
     RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_history';
 COMMENT ON FUNCTION wfproc.history(text, bigint, int) IS 'an instance''s log, at most max rows after the given seq';
 

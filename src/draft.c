@@ -274,8 +274,11 @@ step_failed(WfDraft *draft, WfOutput *output, WfMail *mail, const ErrorData *err
 	draft->row.error = reason;
 	ereport(LOG,
 			(errcode(error->sqlerrcode),
-			 errmsg("wfproc: instance \"%s\" failed to handle event \"%s\", attempt %d of %d: %s",
-					draft->row.id, mail->event.name, draft->row.attempts, draft->workflow->max_attempts, error->message)));
+			 errmsg("wfproc: instance \"%s\" failed to handle event \"%s\", attempt %d of %d: SQLSTATE %s",
+					draft->row.id, mail->event.name, draft->row.attempts, draft->workflow->max_attempts,
+					unpack_sql_state(error->sqlerrcode)),
+	/* the message may quote a payload, and those are not logged */
+			 errdetail("The message is in wfproc.instances.")));
 	if (draft->row.attempts < draft->workflow->max_attempts)
 		draft->row.retry_at = output->now + retry_delay_us(draft->workflow, draft->row.attempts);
 	else

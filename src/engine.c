@@ -25,6 +25,7 @@
 #include "engine.h"
 #include "gate.h"
 #include "guc.h"
+#include "handler.h"
 #include "mailbox.h"
 #include "registry.h"
 #include "snapshot.h"
@@ -198,6 +199,7 @@ turn_transaction(Engine *engine, WfTurn *turn)
 	wf_worker_begin();
 	handled = wf_turn_run(turn);
 	wf_worker_commit();
+	wf_handler_keep_settings();
 	wf_turn_settle(turn);
 	wf_registry_count_turn(handled, false, NULL);
 	if (engine->single > 0)

@@ -39,6 +39,10 @@ static struct
 /* a step's scratch memory, reset after each; keeps its first block */
 static MemoryContext step_memory = NULL;
 
+/* for wf_handler_keep_settings(): whether any was set since, and the last version's path where it was */
+static bool set_any = false;
+static char last_path[1024];
+
 /* what a handler's result must not depend on */
 static const struct
 {
@@ -71,7 +75,10 @@ set_local(const char *name, const char *value)
 	const char *present = GetConfigOption(name, true, false);
 
 	if (present == NULL || strcmp(present, value) != 0)
+	{
 		(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		set_any = true;
+	}
 }
 
 /*
@@ -104,6 +111,35 @@ enter_version(WfWorkflow *workflow, WfVersion *version)
 	SetUserIdAndSecContext(workflow->owner,
 						   stretch.sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	set_local("search_path", version->search_path);
+	if (strlen(version->search_path) < sizeof(last_path))
+		strlcpy(last_path, version->search_path, sizeof(last_path));
+}
+
+static void
+keep_setting(const char *name, const char *value)
+{
+	const char *present = GetConfigOption(name, true, false);
+
+	if (present == NULL || strcmp(present, value) != 0)
+		SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+/*
+ * Between the transactions of a worker: makes what the last steps ran under the session's own settings.  Then the next stretch
+ * finds nothing to set, and the end of a step, which undoes what its handler has set, is nearly free: before PostgreSQL 16 it
+ * looks at each setting of the server as long as any is set for the transaction.
+ */
+void
+wf_handler_keep_settings(void)
+{
+	Assert(!IsTransactionState());
+	if (!set_any)
+		return;
+	set_any = false;
+	for (int i = 0; i < lengthof(fixed_settings); i++)
+		keep_setting(fixed_settings[i].name, fixed_settings[i].value);
+	if (last_path[0] != '\0')
+		keep_setting("search_path", last_path);
 }
 
 static void

@@ -16,4 +16,7 @@ extern void wf_handler_stretch(void (*body) (void *arg), void *arg);
  */
 extern Jsonb *wf_handler_call(WfWorkflow *workflow, WfVersion *version, WfStep *step, Jsonb *state, ErrorData **error);
 
+/* between the transactions of a worker: spares the next steps a part of their cost */
+extern void wf_handler_keep_settings(void);
+
 #endif

@@ -125,8 +125,8 @@ wfproc_digest(PG_FUNCTION_ARGS)
 static void
 put_log_row(ReturnSetInfo *result, const WfLogRow *row)
 {
-	Datum		values[9];
-	bool		nulls[9];
+	Datum		values[10];
+	bool		nulls[10];
 
 	memset(nulls, true, sizeof(nulls));
 	wf_row_set(values, nulls, 1, Int64GetDatum(row->seq));
@@ -138,7 +138,8 @@ put_log_row(ReturnSetInfo *result, const WfLogRow *row)
 	if (row->event.mail_id != 0)
 		wf_row_set(values, nulls, 7, Int64GetDatum(row->event.mail_id));
 	wf_row_set_text(values, nulls, 8, row->event.key);
-	wf_row_set_bytes(values, nulls, 9, row->hash, WF_SHA256_LEN);
+	wf_row_set(values, nulls, 9, Int64GetDatum(row->digest));
+	wf_row_set_bytes(values, nulls, 10, row->hash, WF_SHA256_LEN);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
