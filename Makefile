@@ -10,6 +10,8 @@
 EXTENSION = wfproc
 MODULE_big = wfproc
 OBJS = $(sort $(patsubst %.c,%.o,$(wildcard src/*.c)))
+# hash.c calls OpenSSL where the server does
+SHLIB_LINK += $(filter -lcrypto, $(LIBS))
 DATA = $(sort $(wildcard sql/wfproc--*.sql))
 
 # The tests need a server that preloads the library, so they start one with this configuration; TEMP= takes the

@@ -23,16 +23,17 @@ sub {
 		sql($send);
 		workers_on();
 		my $cold = $duration->(wait_handled($count));
+		my $cpu = worker_cpu();
 		my $before = handled();
 		sql($send);
 		my $warm = $duration->(wait_handled($before + $count));
 		die "there is another snapshot\n" if sql('SELECT max(seq) FROM wfproc.snapshot') != 1;
-		note(sprintf('  %.3f s, in memory %.3f s', $cold, $warm));
-		return [$cold, $warm, ($cold - $warm) * 1000 / $count];
+		note(sprintf('  %.3f s (%.2f cpu), in memory %.3f s', $cold, $cpu, $warm));
+		return [$cold, $warm, ($cold - $warm) * 1000 / $count, $cpu];
 	});
 	my $each = median(map { $_->[2] } @rounds);
 	return [
-		'activation of a process with a snapshot and 100 events after it', '1,000 events, cold: ' . join(', ', map { sprintf('%.0f', $_->[0] * 1000) } @rounds) . ' ms',
+		'activation of a process with a snapshot and 100 events after it', '1,000 events, cold: ' . join(', ', map { sprintf('%.0f', $_->[0] * 1000) } @rounds) . ' ms (cpu ' . join(', ', map { sprintf('%.0f', $_->[3] * 1000) } @rounds) . ')',
 		'in memory: ' . join(', ', map { sprintf('%.0f', $_->[1] * 1000) } @rounds) . ' ms', sprintf('%.2f ms each', $each), '1 ms', $each < 1
 	];
 };

@@ -27,7 +27,7 @@ sub {
 		workers_on();
 		my $end = wait_handled($events);
 		my $cpu = worker_cpu();
-		sql("TRUNCATE bench.log; INSERT INTO bench.log SELECT row_number() OVER (ORDER BY ctid), * FROM wfproc.event WHERE at > '$after'");
+		sql("TRUNCATE bench.log; INSERT INTO bench.log SELECT row_number() OVER (ORDER BY at, mail_id), * FROM wfproc.event WHERE at > '$after'");
 		my $begin = sql("SELECT extract(epoch FROM min(recorded_at)) FROM bench.log");
 		die "not all was handled\n" if sql('SELECT count(*) FROM bench.log') != $events || sql('SELECT count(*) FROM wfproc.mailbox') != 0;
 		return ($end - $begin, $cpu);

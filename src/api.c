@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -187,6 +188,8 @@ take_back(FunctionCallInfo fcinfo, const char *function, WfInstance *instance, W
 
 	prepare_to_write(function, "take back events");
 	id = wf_check_name(fcinfo, 0, "id");
+	/* what the calling statement itself has sent, as in unsend(id, send(id, ...)) */
+	CommandCounterIncrement();
 	(void) wf_instance_get(id, WF_PRIV_SEND, instance);
 	if (!wf_mailbox_find(instance->instance_id, PG_GETARG_INT64(1), mail))
 		return false;
@@ -293,6 +296,7 @@ static void
 get_operated(FunctionCallInfo fcinfo, const char *function, WfInstance *instance)
 {
 	prepare_to_write(function, "send control events");
+	CommandCounterIncrement();
 	(void) wf_instance_get(wf_check_name(fcinfo, 0, "id"), WF_PRIV_OPERATE, instance);
 	wf_instance_require_open(instance);
 }

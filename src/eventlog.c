@@ -139,8 +139,20 @@ fill_row(TupleTableSlot *slot, const WfLogRow *row)
 	wf_row_set_bytes(values, nulls, COL_HASH, row->hash, WF_SHA256_LEN);
 }
 
+static int
+compare_rows(const void *a, const void *b)
+{
+	const WfLogRow *x = *(WfLogRow *const *) a;
+	const WfLogRow *y = *(WfLogRow *const *) b;
+
+	if (x->instance_id != y->instance_id)
+		return x->instance_id < y->instance_id ? -1 : 1;
+	return x->seq < y->seq ? -1 : x->seq > y->seq;
+}
+
 /*
- * Writes rows, which have their hashes already, in the given order.
+ * Writes rows, which have their hashes already, in the order of their key: so neighbours go to one page of the index, and
+ * an instance's rows lie together for who folds them.
  */
 void
 wf_eventlog_append(WfLogRow **rows, int count)
@@ -149,6 +161,7 @@ wf_eventlog_append(WfLogRow **rows, int count)
 
 	if (count == 0)
 		return;
+	qsort(rows, count, sizeof(WfLogRow *), compare_rows);
 	batch = wf_batch_open(WF_EVENT, COLUMNS, count);
 	for (int i = 0; i < count; i++)
 	{

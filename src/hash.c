@@ -1,75 +1,32 @@
 /*
  * hash.c: SHA-256, and jsonb as the text that is hashed.
  *
- * Called by whatever proves something: the log's chain, snapshots, digests of steps, code, idempotency keys.  Making a
- * hashing context costs as much as a hash, and a context belongs to a resource owner.  So there is one for each top
- * transaction: made at its first hash, freed before its commit, and left to the resource owner where it aborts.  Needs a
- * transaction.
+ * Called by whatever proves something: the log's chain, snapshots, digests of steps, code, idempotency keys.  Where the server
+ * uses OpenSSL, this calls it directly, with an algorithm and a context that are kept for the life of the process: the
+ * server's own pg_cryptohash_init() has OpenSSL 3 look for the algorithm each time, which takes longer than to hash a hundred
+ * bytes, three times an event.
  */
 #include "postgres.h"
 
-#include "access/xact.h"
+#ifdef USE_OPENSSL
+#include <openssl/evp.h>
+#else
 #include "common/cryptohash.h"
+#endif
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #include "hash.h"
 
 /* text buffers beyond this are given back after use */
 #define KEEP_TEXT_BYTES (256 * 1024)
 
-static pg_cryptohash_ctx *context = NULL;
+#ifdef USE_OPENSSL
 
-static void
-at_transaction_event(XactEvent event, void *arg)
-{
-	switch (event)
-	{
-		case XACT_EVENT_PRE_COMMIT:
-		case XACT_EVENT_PARALLEL_PRE_COMMIT:
-		case XACT_EVENT_PRE_PREPARE:
-			pg_cryptohash_free(context);
-			context = NULL;
-			break;
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PARALLEL_ABORT:
-			/* the resource owner frees it */
-			context = NULL;
-			break;
-		default:
-			break;
-	}
-}
-
-/*
- * Registers the callback that ends a transaction's hashing context; once per process.
- */
-void
-wf_hash_init(void)
-{
-	RegisterXactCallback(at_transaction_event, NULL);
-}
-
-/*
- * Makes this transaction's context.  It must outlive subtransactions and portals, whoever asks first.
- */
-static void
-create_context(void)
-{
-	ResourceOwner old = CurrentResourceOwner;
-
-	Assert(IsTransactionState());
-	CurrentResourceOwner = TopTransactionResourceOwner;
-	PG_TRY();
-	{
-		context = pg_cryptohash_create(PG_SHA256);
-	}
-	PG_FINALLY();
-	{
-		CurrentResourceOwner = old;
-	}
-	PG_END_TRY();
-}
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+#define FETCH_SHA256() EVP_MD_fetch(NULL, "SHA256", NULL)
+#else
+#define FETCH_SHA256() EVP_sha256()
+#endif
 
 /*
  * SHA-256 of the parts, one after the other, into 32 bytes at result.
@@ -77,16 +34,38 @@ create_context(void)
 void
 wf_hash_sha256(const WfBytes *parts, int count, uint8 *result)
 {
+	static const EVP_MD *algorithm = NULL;
+	static EVP_MD_CTX *context = NULL;
 	bool		ok;
 
+	if (algorithm == NULL)
+		algorithm = FETCH_SHA256();
 	if (context == NULL)
-		create_context();
-	ok = pg_cryptohash_init(context) >= 0;
+		context = EVP_MD_CTX_new();
+	ok = algorithm != NULL && context != NULL && EVP_DigestInit_ex(context, algorithm, NULL) == 1;
 	for (int i = 0; ok && i < count; i++)
-		ok = pg_cryptohash_update(context, parts[i].data, parts[i].len) >= 0;
-	if (!ok || pg_cryptohash_final(context, result, WF_SHA256_LEN) < 0)
+		ok = EVP_DigestUpdate(context, parts[i].data, parts[i].len) == 1;
+	if (!ok || EVP_DigestFinal_ex(context, result, NULL) != 1)
 		elog(ERROR, "could not compute a SHA-256 hash");
 }
+
+#else
+
+void
+wf_hash_sha256(const WfBytes *parts, int count, uint8 *result)
+{
+	pg_cryptohash_ctx *context = pg_cryptohash_create(PG_SHA256);
+	bool		ok = pg_cryptohash_init(context) >= 0;
+
+	for (int i = 0; ok && i < count; i++)
+		ok = pg_cryptohash_update(context, parts[i].data, parts[i].len) >= 0;
+	ok = ok && pg_cryptohash_final(context, result, WF_SHA256_LEN) >= 0;
+	pg_cryptohash_free(context);
+	if (!ok)
+		elog(ERROR, "could not compute a SHA-256 hash");
+}
+
+#endif
 
 /*
  * SHA-256 of jsonb's text.

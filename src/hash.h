@@ -15,7 +15,6 @@ typedef struct WfBytes
 	Size		len;
 } WfBytes;
 
-extern void wf_hash_init(void);
 extern void wf_hash_sha256(const WfBytes *parts, int count, uint8 *result);
 extern void wf_hash_jsonb(Jsonb *value, uint8 *result);
 extern void wf_hash_append_hex(StringInfo buf, const uint8 *bytes, int len);

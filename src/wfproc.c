@@ -14,7 +14,6 @@
 #include "catalog.h"
 #include "ddl.h"
 #include "guc.h"
-#include "hash.h"
 #include "registry.h"
 #include "suspect.h"
 #include "wakeup.h"
@@ -29,7 +28,6 @@ _PG_init(void)
 {
 	wf_guc_init();
 	wf_catalog_init();
-	wf_hash_init();
 	wf_workflow_init();
 	wf_action_init();
 	wf_wakeup_init();

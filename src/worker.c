@@ -403,6 +403,12 @@ attend(void)
 		set_share();
 }
 
+static bool
+is_held(int shard)
+{
+	return (held_shards & (UINT64CONST(1) << shard)) != 0;
+}
+
 /*
  * Hands the ring's wake-ups to the engine, and has it sweep where that is due.
  */
@@ -413,8 +419,10 @@ drain(void)
 	uint64		sweep;
 	int			count = wf_registry_drain(wakeups, DRAIN_MAX, &sweep);
 
+	/* what came for a shard that has been given back since is its new holder's affair, whose sweep finds it */
 	for (int i = 0; i < count; i++)
-		wf_engine_wake(wakeups[i].instance_id, wakeups[i].at);
+		if (is_held(wf_shard_of(wakeups[i].instance_id)))
+			wf_engine_wake(wakeups[i].instance_id, wakeups[i].at);
 	if (monotonic_ms() >= next_sweep)
 	{
 		sweep = held_shards;

@@ -73,11 +73,13 @@ sub random_event
 {
 	my ($key, $i) = @_;
 	my $dice = draw(100);
-	my $id   = 'c-' . (1 + draw($instances));
+	my $number = 1 + draw($instances);
+	# most are never finished, so that there is always somebody to send to
+	my $may_finish = $i > 200 && $number % 10 == 0;
 	return {
 		key   => $key,
-		id    => $id,
-		event => $dice < 3 ? 'reject' : $dice < 4 && $i > 200 ? 'finish' : 'add',
+		id    => "c-$number",
+		event => $dice < 3 ? 'reject' : $dice < 4 && $may_finish ? 'finish' : 'add',
 		n     => draw(1000),
 		at    => $dice < 80 ? '' : $dice < 90 ? 'past' : 'future'
 	};
@@ -209,6 +211,7 @@ my %kill = (
 		$other_workers = 3 - $other_workers;
 		$node->psql('postgres', "ALTER SYSTEM SET wfproc.workers = $other_workers");
 		$node->psql('postgres', 'SELECT pg_reload_conf()');
+		return 1;
 	});
 # each at least once, the hard ones more often
 my @plan = ('kill -9 worker', 'kill -9 backend', 'kill -9 postmaster');

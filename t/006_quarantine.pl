@@ -71,6 +71,7 @@ is(sql(q(SELECT crashes, status FROM wfproc.instance WHERE id = 'other')), '1|ru
 
 # the switch in the file, where SQL is of no use
 $node->append_conf('postgresql.conf', 'wfproc.enabled = off');
+$node->reload;
 kill_sleeping_worker('and the configuration says off');
 ok($node->poll_query_until('postgres', q(SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'wfproc launcher')), 'the launcher is there');
 ok(workers_running($node, 'postgres', 0), 'wfproc.enabled = off: no worker');

@@ -118,8 +118,28 @@ SELECT wfproc.define('counter', 'counter');
 }
 
 # Starts the server as a child of ours, so that its end can be waited for: where nobody reaps a postmaster that was killed,
-# its successor takes the dead process for a live one.
+# its successor takes the dead process for a live one.  Processes of the one before may need a moment to leave; until they
+# have, the server refuses to start.
 sub start_child
+{
+	my ($node) = @_;
+	my $give_up = time + 20;
+	fork_server($node);
+	wait_until(
+		sub {
+			if (waitpid($node->{wf_child}, POSIX::WNOHANG()) == $node->{wf_child})
+			{
+				BAIL_OUT('the server did not start, see ' . $node->logfile) if time > $give_up;
+				fork_server($node);
+			}
+			return $node->raw_connect_works && accepts($node);
+		},
+		'the server accepts connections');
+	$node->_update_pid(1);
+	return;
+}
+
+sub fork_server
 {
 	my ($node) = @_;
 	my $pid = fork() // BAIL_OUT("fork: $!");
@@ -132,14 +152,6 @@ sub start_child
 		exec($node->installed_command('postgres'), '-D', $node->data_dir) or POSIX::_exit(127);
 	}
 	$node->{wf_child} = $pid;
-	wait_until(
-		sub {
-			BAIL_OUT('the server did not start, see ' . $node->logfile)
-			  if waitpid($pid, POSIX::WNOHANG()) == $pid;
-			return $node->raw_connect_works && accepts($node);
-		},
-		'the server accepts connections');
-	$node->_update_pid(1);
 	return;
 }
 
