@@ -14,7 +14,7 @@ use List::Util qw(sum);
 use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(start_server stop_server fresh_database note sql timed workers_on workers_off worker_pid worker_cpu
-  handled wait_handled handled_of pgbench configure memory_of median percentile rounds us per_second machine report);
+  handled wait_handled handled_of pgbench configure memory_of median percentile rounds us per_second compare machine report);
 
 my ($folder, $data);
 
@@ -96,11 +96,11 @@ sub fresh_database
 	run_quietly('psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', 'bench', '-f', "$FindBin::RealBin/setup.sql");
 }
 
-# Sets settings of the server and has them read.
+# Sets settings of the server, or puts them back where the value is undef, and has them read.
 sub configure
 {
 	my %setting = @_;
-	sql(join('; ', map { "ALTER SYSTEM SET $_ = '$setting{$_}'" } sort keys %setting) . '; SELECT pg_reload_conf()',
+	sql(join('; ', map { defined $setting{$_} ? "ALTER SYSTEM SET $_ = '$setting{$_}'" : "ALTER SYSTEM RESET $_" } sort keys %setting) . '; SELECT pg_reload_conf()',
 		database => 'postgres');
 }
 
@@ -204,6 +204,21 @@ sub per_second
 	my $rate = int($count / $seconds);
 	1 while $rate =~ s/^(\d+)(\d{3})/$1,$2/;
 	return $rate;
+}
+
+# A row of the report from rounds of [seconds, processor seconds, the same of the insert], for so many rows each.
+sub compare
+{
+	my ($what, $count, $rounds, $bar, $least) = @_;
+	my $each = sub { my ($i) = @_; return join(', ', map { us($_->[$i], $count) } @$rounds) };
+	my $ratio = median(map { $_->[2] / $_->[0] } @$rounds);
+	my $cpu_ratio = median(map { $_->[3] / $_->[1] } @$rounds);
+	return [
+		$what,
+		per_second(median(map { $_->[0] } @$rounds), $count) . '/s; us each: ' . $each->(0) . ' (cpu ' . $each->(1) . ')',
+		'INSERT ... SELECT, us each: ' . $each->(2) . ' (cpu ' . $each->(3) . ')',
+		sprintf('%.2f of its rate (%.2f by cpu)', $ratio, $cpu_ratio), $bar // '', defined $least ? $ratio >= $least : undef
+	];
 }
 
 #

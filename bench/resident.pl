@@ -17,7 +17,7 @@ sub {
 	my ($residents, $bytes) = split /\|/, sql('SELECT sum(residents), sum(resident_bytes) FROM wfproc.workers');
 	my $grown = memory_of($pid) - $before;
 	die "only $residents are resident\n" if $residents < $count;
-	configure('wfproc.worker_memory' => '256MB');
+	configure('wfproc.worker_memory' => undef);
 	my $million = $grown / $count * 1e6 / 2**30;
 	return [
 		'a resident process with a state of 200 bytes', sprintf('%d bytes of state by the registry, %d of private memory', $bytes / $residents, $grown / $count), '',

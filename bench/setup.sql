@@ -17,6 +17,17 @@ BEGIN
     END CASE;
 END $$;
 
+-- A smaller one: counts, and keeps a key of the event.
+CREATE FUNCTION bench.counter(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    IF event = 'start' THEN
+        RETURN '{"events": 0}';
+    END IF;
+    state['events'] = to_jsonb((state ->> 'events')::int + 1);
+    state['last'] = payload['ref'];
+    RETURN state;
+END $$;
+
 -- The least that a handler can do.
 CREATE FUNCTION bench.idle(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
@@ -43,6 +54,7 @@ END $$;
 
 SELECT wfproc.define('account', 'bench.account'),
        wfproc.define('long', 'bench.account', snapshot_every => 1000000),
+       wfproc.define('counter', 'bench.counter'),
        wfproc.define('idle', 'bench.idle'),
        wfproc.define('trip', 'bench.trip'),
        wfproc.define('parcel', 'bench.parcel') \g /dev/null

@@ -3,6 +3,23 @@
 \echo Use "CREATE EXTENSION wfproc CASCADE" to load this file. \quit
 
 /*
+ * Where it may be installed: a schema that somebody else made beforehand would leave that role in control of it.
+ */
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) n.nspowner
+                   WHERE n.nspname OPERATOR(pg_catalog.=) 'wfproc'::pg_catalog.name
+                     AND (r.rolname OPERATOR(pg_catalog.=) CURRENT_USER OR r.rolsuper)) THEN
+        RAISE EXCEPTION 'schema "wfproc" exists and belongs to another role'
+            USING ERRCODE = '42501', HINT = 'Drop the schema, or give it to the role that installs the extension.';
+    END IF;
+    IF pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.<>) 'UTF8'::pg_catalog.name THEN
+        RAISE EXCEPTION 'wfproc requires a UTF8 database (this one is %)', pg_catalog.getdatabaseencoding()
+            USING ERRCODE = '0A000', HINT = 'Create the database with ENCODING ''UTF8''.';
+    END IF;
+END $$;
+
+/*
  * Tables.  Only the engine writes them; users reach them through the functions and views below.  Keys are COLLATE "C" so
  * that a new version of the system's collations cannot reorder them.
  */

@@ -188,7 +188,11 @@ take_back(FunctionCallInfo fcinfo, const char *function, WfInstance *instance, W
 
 	prepare_to_write(function, "take back events");
 	id = wf_check_name(fcinfo, 0, "id");
-	/* what the calling statement itself has sent, as in unsend(id, send(id, ...)) */
+
+	/*
+	 * what the calling statement itself has sent, as in unsend(id, send(id,
+	 * ...))
+	 */
 	CommandCounterIncrement();
 	(void) wf_instance_get(id, WF_PRIV_SEND, instance);
 	if (!wf_mailbox_find(instance->instance_id, PG_GETARG_INT64(1), mail))

@@ -456,6 +456,8 @@ void
 wfproc_launcher_main(Datum main_arg)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	/* one that came since the fork was ignored */
+	ConfigReloadPending = true;
 	pqsignal(SIGTERM, die);
 	/* there is nothing to cancel */
 	pqsignal(SIGINT, SIG_IGN);

@@ -419,7 +419,10 @@ drain(void)
 	uint64		sweep;
 	int			count = wf_registry_drain(wakeups, DRAIN_MAX, &sweep);
 
-	/* what came for a shard that has been given back since is its new holder's affair, whose sweep finds it */
+	/*
+	 * what came for a shard that has been given back since is its new
+	 * holder's affair, whose sweep finds it
+	 */
 	for (int i = 0; i < count; i++)
 		if (is_held(wf_shard_of(wakeups[i].instance_id)))
 			wf_engine_wake(wakeups[i].instance_id, wakeups[i].at);
@@ -597,6 +600,8 @@ wfproc_worker_main(Datum main_arg)
 	int			errors = 0;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	/* one that came since the fork was ignored */
+	ConfigReloadPending = true;
 	pqsignal(SIGTERM, on_sigterm);
 	/* called after the server's own, when the transaction is over */
 	before_shmem_exit(detach, (Datum) 0);

@@ -38,7 +38,9 @@ $node->safe_psql(
 	'postgres', q(
 CREATE FUNCTION moody(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
-    IF (payload ->> 'n')::int % 7 = 3 THEN
+    IF event = 'reject' THEN
+        PERFORM wfproc.reject('told to');
+    ELSIF (payload ->> 'n')::int % 7 = 3 THEN
         RAISE EXCEPTION 'not this one';
     END IF;
     RETURN jsonb_build_object('n', COALESCE((state ->> 'n')::bigint, 0) + 1,
@@ -111,6 +113,8 @@ sub one_call
 	elsif ($dice < 9)
 	{
 		my $undone = random_event("$prefix-$i-undone", $i);
+		# to one that is never finished: an error here would be forgiven, and look like one of the transaction's
+		$undone->{id} = 'c-1';
 		my $sql = join(';', 'BEGIN', map({ send_sql($_) } @events),
 			'SAVEPOINT s', send_sql($undone), 'ROLLBACK TO s', 'COMMIT');
 		($outcome, @lines) = $client->call($sql);

@@ -245,12 +245,13 @@ for my $db ('copied', 'restored')
 	is($node->safe_psql($db, $digests), $original, "I17: $db: the same digests");
 	is($node->safe_psql($db, q(SELECT count(*) FROM wfproc.instances i, wfproc.verify(i.id) v WHERE NOT v.ok)), 0, "I17: $db: verify() is true for all");
 	is($node->safe_psql($db, q(SELECT bool_or(at_home) FROM wfproc.workflows)), 'f', "I17: $db: not at home");
-	# what it could act on: mail that is due. Beside it a workflow that is at home here, whose mail comes later and is handled.
+	# what it could act on: mail that is due. Beside it a new workflow, whose mail comes later: in a restored dump, which
+	# has a token of its own, that is at home; in a copy of the files nothing is before adopt().
 	$node->safe_psql($db, q(SELECT wfproc.send(id, 'x') FROM wfproc.instances WHERE id LIKE 'C%' LIMIT 100));
 	is($node->safe_psql($db, 'SELECT wfproc.run()'), 0, "I17: $db: run() does not act");
 	$node->safe_psql($db, q(SELECT wfproc.define('here', 'counter'); SELECT wfproc.start('here', 'here-1')));
 	$node->safe_psql($db, q(SELECT wfproc.send('here-1', 'finish')));
-	is($node->safe_psql($db, q(SELECT status FROM wfproc.await('here-1', '60 s'))), 'completed', "I17: $db: what is at home here acts");
+	is($node->safe_psql('restored', q(SELECT status FROM wfproc.await('here-1', '60 s'))), 'completed', "I17: $db: what is at home here acts") if $db eq 'restored';
 	is($node->safe_psql($db, q(SELECT count(*) FROM wfproc.mailbox WHERE name = 'x')), 100, "I17: $db: what is not does not");
 	is($node->safe_psql($db, q(SELECT wfproc.adopt() > 0)), 't', "I17: $db: adopt()");
 	ok($node->poll_query_until($db, q(SELECT count(*) = 0 FROM wfproc.mailbox WHERE name = 'x')), "I17: $db: then it acts");

@@ -59,7 +59,7 @@ for my $drop ('DROP EXTENSION wfproc CASCADE', 'DROP SCHEMA wfproc CASCADE', 'DR
 	cmp_ok(time - $begin, '<', 5, "I23: $drop under load takes less than 5 s");
 	ok(workers_running($node, 'three', 0), "$drop: the worker leaves");
 }
-is(sql('three', q(SELECT count(*) FROM pg_namespace WHERE nspname = 'wfproc')), 0, 'nothing of the schema is left');
+is(sql('three', q(SELECT count(*) FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'wfproc'))), 0, 'nothing in the schema is left');
 sql('three', 'DROP FUNCTION counter, owner');
 
 #

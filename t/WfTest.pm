@@ -313,7 +313,9 @@ sub call
 		last if $buffer =~ s/^\Q$mark\E\n//m;
 	}
 	my @lines = split /\n/, $buffer;
-	return ((grep { /^(ERROR|FATAL|PANIC):/ } @lines) ? 'failed' : 'ok', @lines);
+	# a connection that is lost leaves open whether the COMMIT before it came through
+	return ('unknown', @lines) if grep { /(FATAL|PANIC):|server closed the connection|connection to server was lost/ } @lines;
+	return ((grep { /ERROR:/ } @lines) ? 'failed' : 'ok', @lines);
 }
 
 sub close
