@@ -64,6 +64,8 @@ static const struct
 	{"transform_null_equals", "off"},
 	{"backslash_quote", "safe_encoding"},
 	{"standard_conforming_strings", "on"},
+	{"quote_all_identifiers", "off"},
+	{"timezone_abbreviations", "Default"},
 	{"row_security", "on"},
 	{"jit", "off"},
 	{"max_parallel_workers_per_gather", "0"},
