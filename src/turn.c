@@ -13,6 +13,7 @@
 #include "access/xact.h"
 #include "lib/pairingheap.h"
 #include "miscadmin.h"
+#include "storage/latch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -30,6 +31,7 @@
 #define MAX_SHARE_DIVISOR 4
 /* a turn ends early when its steps have taken that long, or its mail that much memory */
 #define MAX_TURN_US (200 * 1000)
+#define FAIR_TURN_US (5 * 1000)
 #define MAX_TURN_BYTES (64 * 1024 * 1024)
 /* control events, and mail left to an instance that has closed, per instance and turn */
 #define MAX_CONTROL 100
@@ -249,19 +251,23 @@ typedef struct Steps
 } Steps;
 
 /*
- * Whether the turn has taken long enough, or uses too much memory.
+ * Whether the turn has taken long enough, or uses too much memory.  A worker that has been woken meanwhile ends its turn
+ * sooner, so that new mail does not wait for all of a backlog's batch.
  */
 static bool
-is_long_enough(const WfTurn *turn, TimestampTz stop_at)
+is_long_enough(const WfTurn *turn, TimestampTz began)
 {
-	return GetCurrentTimestamp() >= stop_at || MemoryContextMemAllocated(turn->memory, false) > 2 * MAX_TURN_BYTES;
+	int64		elapsed = GetCurrentTimestamp() - began;
+
+	return elapsed >= MAX_TURN_US || (turn->worker && elapsed >= FAIR_TURN_US && MyLatch->is_set) ||
+		MemoryContextMemAllocated(turn->memory, false) > 2 * MAX_TURN_BYTES;
 }
 
 static void
 handle_queue(void *arg)
 {
 	Steps	   *steps = arg;
-	TimestampTz stop_at = GetCurrentTimestamp() + MAX_TURN_US;
+	TimestampTz began = GetCurrentTimestamp();
 
 	do
 	{
@@ -273,7 +279,7 @@ handle_queue(void *arg)
 		if (!draft->stopped && draft->next < draft->count)
 			pairingheap_add(steps->queue, &draft->node);
 	} while (!pairingheap_is_empty(steps->queue) && steps->handled < steps->turn->max_events &&
-			 !is_long_enough(steps->turn, stop_at));
+			 !is_long_enough(steps->turn, began));
 }
 
 /*
