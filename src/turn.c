@@ -27,7 +27,7 @@
 #include "turn.h"
 
 /* least and greatest share of one instance in a turn's events */
-#define MIN_SHARE 8
+#define MIN_SHARE 32
 #define MAX_SHARE_DIVISOR 4
 /* a turn ends early when its steps have taken that long, or its mail that much memory */
 #define MAX_TURN_US (200 * 1000)

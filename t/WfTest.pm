@@ -244,14 +244,18 @@ sub log_size { return -s $_[0]->logfile; }
 sub no_alarms
 {
 	my ($node, $name, @more) = @_;
-	my $log = slurp_file($node->logfile);
 	my @found;
-	for my $alarm ('deadlock detected', 'PANIC:', 'TRAP:', 'two owners', 'diverged', 'duplicate key value',
-		'terminated by signal 11', 'terminated by signal 6', 'cache reference leak', 'resource was not closed',
-		'snapshot reference leak', 'relation reference leak', @more)
+	my $alarms = join '|', map { quotemeta } 'deadlock detected', 'PANIC:', 'TRAP:', 'two owners', 'diverged', 'duplicate key value',
+	  'terminated by signal 11', 'terminated by signal 6', 'cache reference leak', 'resource was not closed',
+	  'snapshot reference leak', 'relation reference leak', @more;
+	my $alarm = qr/$alarms/;
+	open(my $log, '<', $node->logfile) or die $!;
+	while (my $line = <$log>)
 	{
-		push @found, $1 while $log =~ /^(.*\Q$alarm\E.*)$/mg;
+		push @found, $line if $line =~ $alarm;
 	}
+	close($log);
+	chomp(@found);
 	is(join("\n", @found[ 0 .. ($#found > 9 ? 9 : $#found) ]), '', $name);
 	return;
 }
