@@ -26,7 +26,7 @@
 #include "watchdog.h"
 
 /* the stretch under way */
-static struct
+typedef struct Stretch
 {
 	MemoryContext memory;		/* the caller's */
 	ResourceOwner owner;		/* the caller's */
@@ -34,7 +34,9 @@ static struct
 	int			sec_context;	/* the caller's */
 	WfVersion  *version;		/* whose owner and path are in force, or NULL */
 	int			guc_level;		/* to undo that */
-} stretch;
+} Stretch;
+
+static Stretch stretch;
 
 /* a step's scratch memory, reset after each; keeps its first block */
 static MemoryContext step_memory = NULL;
@@ -91,8 +93,7 @@ leave_version(void)
 {
 	if (stretch.version == NULL)
 		return;
-	stretch.	version = NULL;
-
+	stretch.version = NULL;
 	AtEOXact_GUC(false, stretch.guc_level);
 	SetUserIdAndSecContext(stretch.userid, stretch.sec_context);
 }
@@ -107,9 +108,8 @@ enter_version(WfWorkflow *workflow, WfVersion *version)
 	if (stretch.version == version)
 		return;
 	leave_version();
-	stretch.	guc_level = NewGUCNestLevel();
-	stretch.	version = version;
-
+	stretch.guc_level = NewGUCNestLevel();
+	stretch.version = version;
 	SetUserIdAndSecContext(workflow->owner,
 						   stretch.sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	set_local("search_path", version->search_path);
@@ -152,8 +152,7 @@ begin_subtransaction(void)
 	/* put back by the end of the subtransaction */
 	XactReadOnly = true;
 	PushActiveSnapshot(GetTransactionSnapshot());
-	stretch.	version = NULL;
-
+	stretch.version = NULL;
 	/* also put back by the end of the subtransaction */
 	for (int i = 0; i < lengthof(fixed_settings); i++)
 		set_local(fixed_settings[i].name, fixed_settings[i].value);
@@ -167,9 +166,8 @@ begin_stretch(void)
 {
 	if (step_memory == NULL)
 		step_memory = AllocSetContextCreate(TopMemoryContext, "wfproc step", 64 * 1024, 64 * 1024, ALLOCSET_DEFAULT_MAXSIZE);
-	stretch.	memory = CurrentMemoryContext;
-	stretch.	owner = CurrentResourceOwner;
-
+	stretch.memory = CurrentMemoryContext;
+	stretch.owner = CurrentResourceOwner;
 	GetUserIdAndSecContext(&stretch.userid, &stretch.sec_context);
 	begin_subtransaction();
 	wf_watchdog_start();
@@ -205,7 +203,6 @@ abandon_stretch(void)
 	RollbackAndReleaseCurrentSubTransaction();
 	MemoryContextSwitchTo(stretch.memory);
 	CurrentResourceOwner = stretch.owner;
-
 	ReThrowError(error);
 }
 
@@ -238,7 +235,6 @@ undo_step(void)
 	RollbackAndReleaseCurrentSubTransaction();
 	MemoryContextSwitchTo(stretch.memory);
 	CurrentResourceOwner = stretch.owner;
-
 	begin_subtransaction();
 }
 
