@@ -1,5 +1,5 @@
 /*
- * faultshim.c: for t/010_clock.pl, loaded into a test server by LD_PRELOAD: moves its wall clock while it runs, and makes
+ * faultshim.c: for t/011_clock.pl, loaded into a test server by LD_PRELOAD: moves its wall clock while it runs, and makes
  * an fdatasync fail.
  *
  * The file that WF_FAULTS names is mapped by every process of the server: microseconds to add to the clock, then how many
