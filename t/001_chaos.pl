@@ -17,7 +17,7 @@ use WfTest;
 my $seed = seed();
 my $instances = 120;
 my $clients   = 4;
-my $kills     = long_run(12, 60);
+my $kills     = long_run(20, 60);
 my $between   = long_run(120, 400);    # calls that succeed between two kills
 
 my $node = wf_node(

@@ -23,7 +23,7 @@ if (!defined $permits)
 }
 
 my $seed = seed();
-my $kills = long_run(8, 40);
+my $kills = long_run(20, 60);
 my $node = wf_node('permits', start => 0, conf => "wfproc.max_crashes = 1000\n");
 start_child($node);
 wf_database($node, 'postgres');
