@@ -48,7 +48,7 @@ sub pick { return $_[ draw(scalar @_) ]; }
 sub wf_node
 {
 	my ($name, %option) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = bless PostgreSQL::Test::Cluster->new($name), 'WfNode';
 	$node->init(
 		extra            => [ '--encoding=UTF8', '--no-locale' ],
 		allows_streaming => $option{streaming} ? 1 : 0);
@@ -258,6 +258,37 @@ sub no_alarms
 	chomp(@found);
 	is(join("\n", @found[ 0 .. ($#found > 9 ? 9 : $#found) ]), '', $name);
 	return;
+}
+
+#
+# A node that gets killed: a psql that ends before it has read its input, since it could not connect, is one that failed,
+# where IPC::Run would have the test die of a broken pipe.
+#
+package WfNode;
+
+use strict;
+use warnings;
+our @ISA = ('PostgreSQL::Test::Cluster');
+
+sub psql
+{
+	my ($self, @arguments) = @_;
+	my @result = eval { $self->SUPER::psql(@arguments) };
+	return wantarray ? @result : $result[0] unless $@;
+	my %option = @arguments[ 2 .. $#arguments ];
+	die $@ if $option{on_error_die} || $@ !~ /Broken pipe/;
+	return wantarray ? (2, '', 'broken pipe') : 2;
+}
+
+sub poll_query_until
+{
+	my ($self, @arguments) = @_;
+	while (1)
+	{
+		my $result = eval { $self->SUPER::poll_query_until(@arguments) };
+		return $result unless $@;
+		die $@ unless $@ =~ /Broken pipe/;
+	}
 }
 
 #
