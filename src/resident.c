@@ -163,9 +163,3 @@ wf_resident_bytes(const WfResidents *residents)
 {
 	return residents->bytes;
 }
-
-int64
-wf_resident_count(const WfResidents *residents)
-{
-	return hash_get_num_entries(residents->processes);
-}

@@ -33,6 +33,5 @@ extern void wf_resident_drop(WfResidents *residents, int64 instance_id);
 extern WfProcess *wf_resident_oldest(WfResidents *residents);
 extern WfProcess *wf_resident_newer(WfResidents *residents, WfProcess *process);
 extern Size wf_resident_bytes(const WfResidents *residents);
-extern int64 wf_resident_count(const WfResidents *residents);
 
 #endif

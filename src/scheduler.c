@@ -191,12 +191,3 @@ wf_scheduler_next(const WfScheduler *scheduler)
 		return DT_NOEND;
 	return pairingheap_container(Entry, heap_node, pairingheap_first(scheduler->heap))->due;
 }
-
-/*
- * How many instances are known to have mail.
- */
-int
-wf_scheduler_count(const WfScheduler *scheduler)
-{
-	return hash_get_num_entries(scheduler->entries);
-}

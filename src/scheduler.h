@@ -20,6 +20,5 @@ extern void wf_scheduler_wake(WfScheduler *scheduler, int64 instance_id, Timesta
 extern void wf_scheduler_put(WfScheduler *scheduler, int64 instance_id, TimestampTz low, TimestampTz due);
 extern int	wf_scheduler_take(WfScheduler *scheduler, TimestampTz now, int max, WfReady *ready);
 extern TimestampTz wf_scheduler_next(const WfScheduler *scheduler);
-extern int	wf_scheduler_count(const WfScheduler *scheduler);
 
 #endif

@@ -183,14 +183,6 @@ wf_wakeup_note_closed(int64 instance_id)
 		level->closed_many = true;
 }
 
-bool
-wf_wakeup_has_started(int64 instance_id)
-{
-	Touched    *entry = touched != NULL ? touched_lookup(touched, instance_id) : NULL;
-
-	return entry != NULL && entry->started;
-}
-
 /*
  * Whether this transaction has started the instance or written to it.  After more writes than are counted: true.
  */
