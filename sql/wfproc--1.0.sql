@@ -52,7 +52,9 @@ CREATE TABLE wfproc.workflow (
     on_failure text NOT NULL CHECK (on_failure IN ('pause', 'fail', 'dead_letter')),
     retry_delay interval NOT NULL,
     handler_timeout interval NOT NULL,
-    snapshot_every int NOT NULL CHECK (snapshot_every >= 1)
+    snapshot_every int NOT NULL CHECK (snapshot_every >= 1),
+    watch bool NOT NULL,
+    dead_letter_events bool NOT NULL
 );
 COMMENT ON TABLE wfproc.workflow IS 'definitions: name, owner (a role, by name), current version, home, settings';
 
@@ -80,6 +82,8 @@ CREATE TABLE wfproc.instance (
     crashes int NOT NULL DEFAULT 0,
     status text COLLATE "C" NOT NULL DEFAULT 'running'
         CHECK (status IN ('running', 'paused', 'completed', 'failed', 'cancelled', 'terminated')),
+    cancelling bool NOT NULL DEFAULT false,
+    state_timers bool NOT NULL DEFAULT false,
     started_at timestamptz NOT NULL,
     live_from timestamptz NOT NULL,
     closed_at timestamptz,
@@ -89,7 +93,10 @@ CREATE TABLE wfproc.instance (
     result jsonb,
     error text
 ) WITH (fillfactor = 80);
+CREATE INDEX instance_attributes_idx ON wfproc.instance USING gin (attributes jsonb_path_ops);
 COMMENT ON TABLE wfproc.instance IS 'one row an instance; written by the holder of its shard when something changes for good, not for every event';
+COMMENT ON COLUMN wfproc.instance.cancelling IS 'its handler has deferred a cancel: complete() will close it as cancelled';
+COMMENT ON COLUMN wfproc.instance.state_timers IS 'it has ever set a timer that a change of its state cancels';
 
 CREATE TABLE wfproc.event (
     instance_id bigint NOT NULL,
@@ -98,6 +105,7 @@ CREATE TABLE wfproc.event (
     recorded_at timestamptz NOT NULL,
     mail_id bigint,
     digest bigint NOT NULL,
+    live bool NOT NULL,
     name text COLLATE "C" NOT NULL,
     payload jsonb NOT NULL,
     sender text COLLATE "C",
@@ -110,26 +118,36 @@ COMMENT ON TABLE wfproc.event IS 'the event log: what each instance has handled;
 COMMENT ON COLUMN wfproc.event.at IS 'when it happened, by its stamp';
 COMMENT ON COLUMN wfproc.event.recorded_at IS 'when its step was committed, by the wall clock';
 COMMENT ON COLUMN wfproc.event.digest IS 'first 8 bytes of the SHA-256 of the state and the actions that it led to';
+COMMENT ON COLUMN wfproc.event.live IS 'whether the instance''s clock had reached its live_from: what an earlier step asks of the outside is not carried out';
+COMMENT ON COLUMN wfproc.event.reply IS 'what the handler answered by reply()';
 COMMENT ON COLUMN wfproc.event.hash IS 'SHA-256 over the previous row''s hash and this row';
 
 CREATE TABLE wfproc.mailbox (
     instance_id bigint NOT NULL,
     at timestamptz NOT NULL,
+    origin smallint NOT NULL CHECK (origin IN (0, 1)),
     mail_id bigint NOT NULL,
     shard smallint NOT NULL,
+    postponed bigint,
     name text COLLATE "C" NOT NULL,
     payload jsonb NOT NULL,
     sender text COLLATE "C",
     timer text COLLATE "C",
+    state_key text COLLATE "C",
     idempotency_key text COLLATE "C",
-    PRIMARY KEY (instance_id, at, mail_id)
+    PRIMARY KEY (instance_id, at, origin, mail_id)
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 10000);
 CREATE INDEX mailbox_due_idx ON wfproc.mailbox (shard, at);
 COMMENT ON TABLE wfproc.mailbox IS 'events that their instance has not handled yet; those stamped in the future are its agenda; insert and delete only';
+COMMENT ON COLUMN wfproc.mailbox.origin IS '0: from outside, 1: from a process, which of events of one stamp comes later';
+COMMENT ON COLUMN wfproc.mailbox.postponed IS 'the last seq of its instance''s log when its handler postponed it';
+COMMENT ON COLUMN wfproc.mailbox.timer IS 'the name of the timer that it is';
+COMMENT ON COLUMN wfproc.mailbox.state_key IS 'the key of the state whose change cancels the timer';
 
 CREATE TABLE wfproc.dead_letter (
     mail_id bigint PRIMARY KEY,
-    instance_id bigint NOT NULL,
+    instance_id bigint,
+    workflow_id int NOT NULL,
     id text COLLATE "C" NOT NULL,
     at timestamptz NOT NULL,
     name text COLLATE "C" NOT NULL,
@@ -140,7 +158,17 @@ CREATE TABLE wfproc.dead_letter (
     died_at timestamptz NOT NULL
 );
 CREATE INDEX dead_letter_instance_idx ON wfproc.dead_letter (instance_id);
-COMMENT ON TABLE wfproc.dead_letter IS 'events that will not be handled: rejected, given up, or addressed to an instance that had closed';
+COMMENT ON TABLE wfproc.dead_letter IS 'events that will not be handled: rejected, given up, or addressed to an instance that had closed or does not exist';
+COMMENT ON COLUMN wfproc.dead_letter.instance_id IS 'the addressee; NULL: there is none';
+COMMENT ON COLUMN wfproc.dead_letter.workflow_id IS 'the addressee''s workflow, or the sender''s where there is no addressee';
+
+CREATE TABLE wfproc.link (
+    instance_id bigint NOT NULL,
+    kind text COLLATE "C" NOT NULL CHECK (kind IN ('monitor', 'cancel', 'terminate')),
+    peer text COLLATE "C" NOT NULL,
+    PRIMARY KEY (instance_id, kind, peer)
+);
+COMMENT ON TABLE wfproc.link IS 'what happens when an instance closes: monitor: the peer is told; cancel, terminate: the peer is a child, and that is done to it. Written by the holder of the instance''s shard';
 
 CREATE TABLE wfproc.snapshot (
     instance_id bigint PRIMARY KEY,
@@ -181,6 +209,7 @@ SELECT pg_catalog.pg_extension_config_dump('wfproc.instance', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.event', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.mailbox', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.dead_letter', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.link', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.snapshot', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.idempotency', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.acl', '');
@@ -198,9 +227,9 @@ COMMENT ON TRIGGER append_only ON wfproc.event IS 'the log is append-only, also 
 
 CREATE FUNCTION wfproc.define(workflow text, handler text, migrate text = NULL, accepts text[] = NULL,
         max_attempts int = NULL, on_failure text = NULL, retry_delay interval = NULL,
-        handler_timeout interval = NULL, snapshot_every int = NULL)
+        handler_timeout interval = NULL, snapshot_every int = NULL, watch bool = NULL, dead_letter_events bool = NULL)
     RETURNS int LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_define';
-COMMENT ON FUNCTION wfproc.define(text, text, text, text[], int, text, interval, interval, int) IS
+COMMENT ON FUNCTION wfproc.define(text, text, text, text[], int, text, interval, interval, int, bool, bool) IS
 'publishes the function handler(jsonb, text, jsonb) as the workflow''s next version and returns its number; the same code again gives the same version; settings left NULL keep their value; 42883 no such function, 42P13 wrong shape, 42501 not the owner';
 
 CREATE FUNCTION wfproc.try_step(handler text, state jsonb, event text, payload jsonb = '{}',
@@ -232,16 +261,16 @@ COMMENT ON FUNCTION wfproc.adopt() IS
  */
 
 CREATE FUNCTION wfproc.start(workflow text, id text = NULL, input jsonb = '{}', at timestamptz = NULL, version int = NULL,
-        attributes jsonb = '{}', live_from timestamptz = NULL, if_exists text = 'error')
+        attributes jsonb = '{}', live_from timestamptz = NULL, if_exists text = 'error', on_parent_close text = 'leave')
     RETURNS text LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_start';
-COMMENT ON FUNCTION wfproc.start(text, text, jsonb, timestamptz, int, jsonb, timestamptz, text) IS
-'starts an instance and returns its id (generated where NULL); its first event is start with the input, stamped at; if_exists: error (42710) or ignore';
+COMMENT ON FUNCTION wfproc.start(text, text, jsonb, timestamptz, int, jsonb, timestamptz, text, text) IS
+'starts an instance and returns its id (generated where NULL); its first event is start with the input, stamped at; if_exists: error (42710) or ignore. In a handler: asks for a child to be started; on_parent_close: leave, cancel or terminate it when this instance closes; what cannot be started becomes a dead letter';
 
 CREATE FUNCTION wfproc.send(id text, event text, payload jsonb = NULL, at timestamptz = NULL, idempotency_key text = NULL,
         or_start text = NULL)
     RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_send';
 COMMENT ON FUNCTION wfproc.send(text, text, jsonb, timestamptz, text, text) IS
-'puts an event into an instance''s mailbox, stamped at (NULL: now), as part of the caller''s transaction, and returns its mail_id; with a key the same event again returns the first mail_id, another event 23505; or_start: the workflow to start where there is no such id';
+'puts an event into an instance''s mailbox, stamped at (NULL: now), as part of the caller''s transaction, and returns its mail_id; with a key the same event again returns the first mail_id, another event 23505; or_start: the workflow to start where there is no such id. In a handler: asks for the event to be sent when the step has ended, stamped now() by default, and returns NULL; what cannot be delivered becomes a dead letter';
 
 CREATE FUNCTION wfproc.unsend(id text, mail_id bigint)
     RETURNS bool LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wfproc_unsend';
@@ -258,6 +287,41 @@ COMMENT ON FUNCTION wfproc.pause(text, text) IS 'asks for an instance to stop ha
 CREATE FUNCTION wfproc.resume(id text)
     RETURNS bool LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_resume';
 COMMENT ON FUNCTION wfproc.resume(text) IS 'asks for a paused or retrying instance to go on at once, with its attempts counted anew; false where it is neither';
+
+CREATE FUNCTION wfproc.cancel(id text, reason text = NULL, deadline interval = '5 minutes')
+    RETURNS bool LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_cancel';
+COMMENT ON FUNCTION wfproc.cancel(text, text, interval) IS
+'sends an instance the event cancel, with {"by", "reason"}; it closes as cancelled unless its handler closes it otherwise or calls defer_cancel(); terminated where it is still open after the deadline (NULL: none); false where it is closed or a cancel waits already. In a handler: asks for that, and returns NULL';
+
+CREATE FUNCTION wfproc.terminate(id text, reason text = NULL)
+    RETURNS bool LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_terminate';
+COMMENT ON FUNCTION wfproc.terminate(text, text) IS
+'closes an instance at once, without its handler; false where it is closed or that is asked for already. In a handler: asks for that, and returns NULL';
+
+CREATE FUNCTION wfproc.retry_now(id text, reason text = NULL)
+    RETURNS bool LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_retry_now';
+COMMENT ON FUNCTION wfproc.retry_now(text, text) IS 'asks for an instance that waits to try an event again to do so at once; attempts go on being counted; false where it does not wait';
+
+CREATE FUNCTION wfproc.skip(id text, reason text = NULL)
+    RETURNS bool LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_skip';
+COMMENT ON FUNCTION wfproc.skip(text, text) IS
+'asks for the event that an instance fails to handle to become a dead letter, and for the instance to go on with the next; false where none fails';
+
+CREATE FUNCTION wfproc.redrive(mail_id bigint)
+    RETURNS bigint LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wfproc_redrive';
+COMMENT ON FUNCTION wfproc.redrive(bigint) IS
+'sends a dead letter to its instance again, with its stamp, and returns the new mail_id; NULL where it is not among the dead letters (any more); 42704 unknown, 55000 closed instance';
+
+CREATE FUNCTION wfproc.set_attributes(id text, attributes jsonb)
+    RETURNS bool LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_set_attributes_of';
+COMMENT ON FUNCTION wfproc.set_attributes(text, jsonb) IS
+'asks for keys of an instance''s attributes to be set (null removes one), logged with who asked; false where they are so already';
+
+CREATE PROCEDURE wfproc.control_all(verb text, workflow text, attributes jsonb = '{}', status text = NULL, reason text = NULL,
+        INOUT affected bigint = 0)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_control_all';
+COMMENT ON PROCEDURE wfproc.control_all(text, text, jsonb, text, text, bigint) IS
+'cancel, terminate, pause, resume, retry_now or skip for all open instances of a workflow whose attributes contain the given ones and that have the status (NULL: any), in batches of 1,000, each committed; affected: of how many that changes anything';
 
 CREATE FUNCTION wfproc.snapshot(id text)
     RETURNS bool LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_snapshot';
@@ -277,6 +341,17 @@ CREATE FUNCTION wfproc.await(id text, timeout interval = '30 s', OUT status text
 COMMENT ON FUNCTION wfproc.await(text, interval) IS
 'waits until an instance has closed and returns its status and result; the status that it has then where the time-out (0: do not wait, NULL: no limit) comes first; 55000 where this transaction has itself started or written to it';
 
+CREATE FUNCTION wfproc.await_state(id text, condition jsonpath, timeout interval = '30 s')
+    RETURNS jsonb LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_await_state';
+COMMENT ON FUNCTION wfproc.await_state(text, jsonpath, interval) IS
+'waits until an instance''s state fits the condition ($.paid == true, or a path that finds something) and returns the state; NULL where the time-out (0: do not wait, NULL: no limit) comes first or the instance closes without; 55000 where this transaction has itself started or written to it';
+
+CREATE PROCEDURE wfproc.call(id text, event text, payload jsonb = NULL, timeout interval = '30 s', idempotency_key text = NULL,
+        INOUT reply jsonb = NULL)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_call';
+COMMENT ON PROCEDURE wfproc.call(text, text, jsonb, interval, text, jsonb) IS
+'sends an event, commits, waits until it is handled and returns what its handler gave to reply(), NULL where nothing; asking again with the same key returns the same reply; 57014 where the time-out comes first (the event stays), 55000 where it became a dead letter; 2D000 inside a transaction block';
+
 /*
  * Reading.  These never act, and work on a standby.
  */
@@ -291,12 +366,14 @@ COMMENT ON FUNCTION wfproc.digest(text) IS 'the last seq of an instance''s log a
 
 CREATE FUNCTION wfproc.history(id text, after bigint = 0, max int = 1000,
         OUT seq bigint, OUT at timestamptz, OUT recorded_at timestamptz, OUT event text, OUT payload jsonb,
-        OUT sender text, OUT mail_id bigint, OUT idempotency_key text, OUT digest bigint, OUT hash bytea)
+        OUT sender text, OUT mail_id bigint, OUT idempotency_key text, OUT reply jsonb, OUT live bool, OUT digest bigint,
+        OUT hash bytea)
     RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_history';
 COMMENT ON FUNCTION wfproc.history(text, bigint, int) IS 'an instance''s log, at most max rows after the given seq';
 
 CREATE FUNCTION wfproc.agenda(id text, after bigint = 0, max int = 1000,
-        OUT mail_id bigint, OUT at timestamptz, OUT event text, OUT payload jsonb, OUT sender text, OUT idempotency_key text, OUT due bool)
+        OUT mail_id bigint, OUT at timestamptz, OUT event text, OUT payload jsonb, OUT sender text, OUT idempotency_key text,
+        OUT timer bool, OUT postponed bool, OUT due bool)
     RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_agenda';
 COMMENT ON FUNCTION wfproc.agenda(text, bigint, int) IS 'an instance''s mailbox in the order in which it will be handled, at most max rows, after the given mail_id''s place';
 
@@ -316,6 +393,8 @@ COMMENT ON FUNCTION wfproc.verify(text) IS 'folds the whole log and checks the c
 
 CREATE FUNCTION wfproc.self() RETURNS text LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'wfproc_self';
 COMMENT ON FUNCTION wfproc.self() IS 'in a handler: the id of its instance';
+CREATE FUNCTION wfproc.parent() RETURNS text LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'wfproc_parent';
+COMMENT ON FUNCTION wfproc.parent() IS 'in a handler: the id of the instance that started this one; NULL where it was started from outside';
 CREATE FUNCTION wfproc.now() RETURNS timestamptz LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'wfproc_now';
 COMMENT ON FUNCTION wfproc.now() IS 'in a handler: the instance''s clock, the greatest stamp that it has handled';
 CREATE FUNCTION wfproc.event_at() RETURNS timestamptz LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'wfproc_event_at';
@@ -323,7 +402,7 @@ COMMENT ON FUNCTION wfproc.event_at() IS 'in a handler: the stamp of this event,
 CREATE FUNCTION wfproc.seq() RETURNS bigint LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'wfproc_seq';
 COMMENT ON FUNCTION wfproc.seq() IS 'in a handler: the number that this event has in the log';
 CREATE FUNCTION wfproc.sender() RETURNS text LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'wfproc_sender';
-COMMENT ON FUNCTION wfproc.sender() IS 'in a handler: the id of the instance that sent this event; NULL where it came from outside';
+COMMENT ON FUNCTION wfproc.sender() IS 'in a handler: the id of the instance that sent this event, its own id for a timer; NULL where it came from outside';
 CREATE FUNCTION wfproc.random() RETURNS float8 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_random';
 COMMENT ON FUNCTION wfproc.random() IS 'in a handler: a number from 0 up to 1, the same in every replay';
 CREATE FUNCTION wfproc.uuid() RETURNS uuid LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_uuid';
@@ -334,6 +413,30 @@ CREATE FUNCTION wfproc.fail(reason text) RETURNS void LANGUAGE c VOLATILE AS 'MO
 COMMENT ON FUNCTION wfproc.fail(text) IS 'in a handler: this step closes the instance as failed, for that reason';
 CREATE FUNCTION wfproc.reject(reason text) RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_reject';
 COMMENT ON FUNCTION wfproc.reject(text) IS 'in a handler: this event becomes a dead letter at once; the state stays as it was; no retry';
+
+CREATE FUNCTION wfproc.postpone() RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_postpone';
+COMMENT ON FUNCTION wfproc.postpone() IS
+'in a handler: not now; this step is undone, and its event is offered again, oldest first, after the next step that changes the state';
+CREATE FUNCTION wfproc.set_timer(name text, after interval = NULL, at timestamptz = NULL, payload jsonb = '{}',
+        until_state_changes text = NULL)
+    RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_set_timer';
+COMMENT ON FUNCTION wfproc.set_timer(text, interval, timestamptz, jsonb, text) IS
+'in a handler: an event of that name will come at a time, or after now() by an interval; replaces the timer of the same name; until_state_changes: a key of the state, whose change cancels the timer';
+CREATE FUNCTION wfproc.cancel_timer(name text) RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_cancel_timer';
+COMMENT ON FUNCTION wfproc.cancel_timer(text) IS 'in a handler: the timer of that name will not fire; nothing where there is none';
+CREATE FUNCTION wfproc.set_attributes(attributes jsonb) RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_set_attributes';
+COMMENT ON FUNCTION wfproc.set_attributes(jsonb) IS 'in a handler: sets keys of the instance''s attributes; null removes one';
+CREATE FUNCTION wfproc.reply(reply jsonb) RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_reply';
+COMMENT ON FUNCTION wfproc.reply(jsonb) IS
+'in a handler: answers this event: kept in the log, returned by call(); an instance that sent the event receives the event reply, with {"id", "event", "key", "reply"}';
+CREATE FUNCTION wfproc.monitor(id text) RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_monitor';
+COMMENT ON FUNCTION wfproc.monitor(text) IS
+'in a handler: this instance will receive monitor.completed, monitor.failed, monitor.cancelled or monitor.terminated when that one closes; at once where it has closed, monitor.unknown where it does not exist';
+CREATE FUNCTION wfproc.demonitor(id text) RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_demonitor';
+COMMENT ON FUNCTION wfproc.demonitor(text) IS 'in a handler: takes monitor() back';
+CREATE FUNCTION wfproc.defer_cancel() RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_defer_cancel';
+COMMENT ON FUNCTION wfproc.defer_cancel() IS
+'in a handler, for the event cancel: the instance goes on to tidy up; complete() will then close it as cancelled; the deadline of the cancel stands';
 
 /*
  * Events from tables.
@@ -362,7 +465,8 @@ CREATE VIEW wfproc.workflows WITH (security_barrier) AS
            w.home OPERATOR(pg_catalog.=) h.token
              AND h.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d
                  WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) AS at_home,
-           w.accepts, w.max_attempts, w.on_failure, w.retry_delay, w.handler_timeout, w.snapshot_every
+           w.accepts, w.max_attempts, w.on_failure, w.retry_delay, w.handler_timeout, w.snapshot_every, w.watch,
+           w.dead_letter_events
     FROM wfproc.workflow w
     JOIN wfproc.version v ON v.workflow_id OPERATOR(pg_catalog.=) w.workflow_id
                          AND v.version OPERATOR(pg_catalog.=) w.current_version
@@ -372,7 +476,7 @@ COMMENT ON VIEW wfproc.workflows IS 'definitions with their current version; at_
 
 CREATE VIEW wfproc.instances WITH (security_barrier) AS
     SELECT i.id, w.name AS workflow, i.version, i.status, i.parent, i.attributes, i.started_at, i.live_from, i.closed_at,
-           i.result, i.error, i.attempts, i.retry_at,
+           i.result, i.error, i.attempts, i.retry_at, i.cancelling,
            (SELECT pg_catalog.count(*) FROM wfproc.mailbox m
              WHERE m.instance_id OPERATOR(pg_catalog.=) i.instance_id) AS waiting,
            COALESCE((SELECT GREATEST(pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) m.at, '0'::interval)
@@ -403,16 +507,15 @@ COMMENT ON VIEW wfproc.workers IS 'this database''s workers: worker share of sha
 CREATE VIEW wfproc.dead_letters WITH (security_barrier) AS
     SELECT d.mail_id, d.id, w.name AS workflow, d.at, d.name AS event, d.payload, d.sender, d.idempotency_key, d.reason, d.died_at
     FROM wfproc.dead_letter d
-    JOIN wfproc.instance i ON i.instance_id OPERATOR(pg_catalog.=) d.instance_id
-    JOIN wfproc.workflow w ON w.workflow_id OPERATOR(pg_catalog.=) i.workflow_id
-    WHERE wfproc.may(i.workflow_id, 'read');
-COMMENT ON VIEW wfproc.dead_letters IS 'events that will not be handled, with the reason';
+    JOIN wfproc.workflow w ON w.workflow_id OPERATOR(pg_catalog.=) d.workflow_id
+    WHERE wfproc.may(d.workflow_id, 'read');
+COMMENT ON VIEW wfproc.dead_letters IS 'events that will not be handled, with the reason; workflow is the addressee''s, or the sender''s where there is no addressee';
 
 /*
  * Rights: nothing for PUBLIC.  grant_usage() is how an administrator lets a role in; each function then checks what it may.
  */
 
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA wfproc FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA wfproc FROM PUBLIC;
 
 CREATE FUNCTION wfproc.grant_usage(role text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -427,7 +530,7 @@ BEGIN
     FOR f IN SELECT p.oid::regprocedure AS signature FROM pg_proc p
              WHERE p.pronamespace = 'wfproc'::regnamespace
                AND p.proname <> ALL ('{refuse_change,adopt,grant_usage}') LOOP
-        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', f.signature, role);
+        EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %I', f.signature, role);
     END LOOP;
 END $$;
 COMMENT ON FUNCTION wfproc.grant_usage(text) IS

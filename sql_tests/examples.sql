@@ -3,3 +3,8 @@
 BEGIN;
 \i examples/permits/permits.sql
 ROLLBACK;
+\i examples/approval/approval.sql
+\i examples/subscription/subscription.sql
+\i examples/auction/auction.sql
+\i examples/lock_fleet/lock_fleet.sql
+\i examples/iot_twin/iot_twin.sql

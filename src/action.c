@@ -1,202 +1,615 @@
 /*
- * action.c: what a handler may ask and ask for while it runs.
+ * action.c: what a handler asks for while it runs.
  *
  * The SQL functions here are called by handlers, inside the call that handler.c makes.  An action does nothing but add
- * itself to the step's list; process.c hashes the list and turn.c carries it out.  What a step draws at random is computed
- * from the instance and the seq, so that a replay draws the same.
+ * itself to the step's list; process.c hashes the list, draft.c and deliver.c carry it out once the step has ended well.
+ *
+ * Whether an action is refused depends on its arguments and on the step alone, never on what a table says: a handler may
+ * catch the error and go on, and must do the same in a replay.  So an event for nobody is no error here, but a dead letter
+ * later.  Limits that are settings do not count in a replay, for they may have been others then.
+ *
+ * What was asked for inside an EXCEPTION block of the handler that is rolled back is taken back with it.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "fmgr.h"
-#include "optimizer/planner.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
 #include "utils/timestamp.h"
-#include "utils/uuid.h"
+#include "catalog/pg_type.h"
 
 #include "action.h"
 #include "check.h"
+#include "clock.h"
 #include "guc.h"
-#include "handler.h"
+#include "link.h"
+#include "object.h"
+#include "step.h"
 
-WfStep	   *MyWfStep = NULL;
-
-/* planner calls on the stack since the step began */
-static int	planner_depth = 0;
-static planner_hook_type next_planner_hook = NULL;
-
-PG_FUNCTION_INFO_V1(wfproc_self);
-PG_FUNCTION_INFO_V1(wfproc_now);
-PG_FUNCTION_INFO_V1(wfproc_event_at);
-PG_FUNCTION_INFO_V1(wfproc_seq);
-PG_FUNCTION_INFO_V1(wfproc_sender);
-PG_FUNCTION_INFO_V1(wfproc_random);
-PG_FUNCTION_INFO_V1(wfproc_uuid);
+PG_FUNCTION_INFO_V1(wfproc_set_timer);
+PG_FUNCTION_INFO_V1(wfproc_cancel_timer);
+PG_FUNCTION_INFO_V1(wfproc_set_attributes);
+PG_FUNCTION_INFO_V1(wfproc_reply);
+PG_FUNCTION_INFO_V1(wfproc_monitor);
+PG_FUNCTION_INFO_V1(wfproc_demonitor);
+PG_FUNCTION_INFO_V1(wfproc_defer_cancel);
 PG_FUNCTION_INFO_V1(wfproc_complete);
 PG_FUNCTION_INFO_V1(wfproc_fail);
 PG_FUNCTION_INFO_V1(wfproc_reject);
+PG_FUNCTION_INFO_V1(wfproc_postpone);
+
+/* the SQL function of each kind */
+static const char *const names[] = {
+	[WF_ACTION_SEND] = "send",
+	[WF_ACTION_START] = "start",
+	[WF_ACTION_SET_TIMER] = "set_timer",
+	[WF_ACTION_CANCEL_TIMER] = "cancel_timer",
+	[WF_ACTION_SET_ATTRIBUTES] = "set_attributes",
+	[WF_ACTION_REPLY] = "reply",
+	[WF_ACTION_MONITOR] = "monitor",
+	[WF_ACTION_DEMONITOR] = "demonitor",
+	[WF_ACTION_CANCEL] = "cancel",
+	[WF_ACTION_TERMINATE] = "terminate",
+	[WF_ACTION_DEFER_CANCEL] = "defer_cancel",
+	[WF_ACTION_COMPLETE] = "complete",
+	[WF_ACTION_FAIL] = "fail",
+	[WF_ACTION_REJECT] = "reject",
+	[WF_ACTION_POSTPONE] = "postpone"
+};
+
+#define IS_FINAL(kind) ((kind) >= WF_ACTION_COMPLETE)
 
 /*
- * Counts how deep in planning we are: see wf_action_step().
+ * A subtransaction of the handler's has ended: its actions become its parent's, or are taken back.
  */
-static PlannedStmt *
-count_planner_depth(Query *parse, const char *query_string, int cursor_options, ParamListInfo params)
+static void
+at_subtransaction_end(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {
-	PlannedStmt *result;
+	int			level = GetCurrentTransactionNestLevel();
 
-	planner_depth++;
-	PG_TRY();
+	if (MyWfStep == NULL || (event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB))
+		return;
+	for (int i = list_length(MyWfStep->actions) - 1; i >= 0; i--)
 	{
-		if (next_planner_hook)
-			result = next_planner_hook(parse, query_string, cursor_options, params);
+		WfAction   *action = list_nth(MyWfStep->actions, i);
+
+		if (action->nesting < level)
+			break;
+		if (event == SUBXACT_EVENT_COMMIT_SUB)
+			action->nesting = level - 1;
 		else
-			result = standard_planner(parse, query_string, cursor_options, params);
+			MyWfStep->actions = list_truncate(MyWfStep->actions, i);
 	}
-	PG_FINALLY();
-	{
-		planner_depth--;
-	}
-	PG_END_TRY();
-	return result;
 }
 
+/*
+ * Registers the callback; once per process.
+ */
 void
 wf_action_init(void)
 {
-	next_planner_hook = planner_hook;
-	planner_hook = count_planner_depth;
+	RegisterSubXactCallback(at_subtransaction_end, NULL);
 }
 
 /*
- * Makes a step the current one, with planning counted from here, and returns what to hand to wf_action_leave().
+ * The last action of a step, or NULL: where any closes it, it is that.
  */
-int
-wf_action_enter(WfStep *step)
+const WfAction *
+wf_action_last(const List *actions)
 {
-	int			saved_depth = planner_depth;
-
-	MyWfStep = step;
-	planner_depth = 0;
-	return saved_depth;
-}
-
-void
-wf_action_leave(int saved_depth)
-{
-	MyWfStep = NULL;
-	planner_depth = saved_depth;
+	return actions == NIL ? NULL : llast(actions);
 }
 
 /*
- * The step that the calling SQL function is in.
+ * The step that asks for an action, where it may ask for one more.
  */
 static WfStep *
-current_step(const char *function)
+begin(WfActionKind kind)
 {
-	if (MyWfStep == NULL)
+	WfStep	   *step = wf_step_acting(names[kind]);
+	const WfAction *last = wf_action_last(step->actions);
+
+	if (last != NULL && IS_FINAL(last->kind))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%s() belongs in a handler", function),
-				 errhint("It is for the function that was given to wfproc.define(), while it handles an event.")));
-	return MyWfStep;
-}
-
-/*
- * The same for a function whose call must be counted.  A helper that is declared IMMUTABLE is called when its caller is
- * planned, and then never again: what it asks for would be lost in all later steps, so that is an error.
- */
-WfStep *
-wf_action_step(const char *function)
-{
-	WfStep	   *step = current_step(function);
-
-	if (planner_depth > 0)
+				 errmsg("%s() was called after %s() in the same step", names[kind], names[last->kind]),
+				 errhint("%s() says how the step ends: call it once, and last.", names[last->kind])));
+	if (!step->replaying && list_length(step->actions) >= wf_max_actions)
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%s() was called while a plan was being made", function),
-				 errdetail("The server computes IMMUTABLE functions with constant arguments once, when it plans."),
-				 errhint("Declare the helper function that calls it VOLATILE.")));
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("a step may ask for %d actions at most", wf_max_actions),
+				 errhint("Do the rest in a later step, after an event that this one sends to itself; the limit is wfproc.max_actions.")));
 	return step;
 }
 
+/*
+ * Notes an action whose arguments have been checked.
+ */
 static WfAction *
 note(WfStep *step, WfActionKind kind)
 {
 	MemoryContext old = MemoryContextSwitchTo(step->memory);
 	WfAction   *action = palloc0(sizeof(WfAction));
 
+	/* how a step ends may leave nothing of what it asked for */
+	if (kind == WF_ACTION_REJECT || kind == WF_ACTION_POSTPONE)
+		step->actions = NIL;
 	action->kind = kind;
+	action->at = action->live_from = WF_NO_STAMP;
+	action->nesting = GetCurrentTransactionNestLevel();
 	step->actions = lappend(step->actions, action);
 	MemoryContextSwitchTo(old);
 	return action;
 }
 
-/*
- * The last action of a kind, or NULL.
- */
-const WfAction *
-wf_action_find(const List *actions, WfActionKind kind)
+static char *
+keep_string(const WfStep *step, const char *string)
 {
-	const WfAction *found = NULL;
+	return string == NULL ? NULL : MemoryContextStrdup(step->memory, string);
+}
+
+static Jsonb *
+keep_jsonb(const WfStep *step, Jsonb *value)
+{
+	return value == NULL ? NULL : memcpy(MemoryContextAlloc(step->memory, VARSIZE(value)), value, VARSIZE(value));
+}
+
+/*
+ * A jsonb argument within wfproc.max_payload; NULL for SQL NULL.
+ */
+static Jsonb *
+get_jsonb(FunctionCallInfo fcinfo, int argno, const char *argument, const WfStep *step)
+{
+	Jsonb	   *value;
+
+	if (PG_ARGISNULL(argno))
+		return NULL;
+	value = PG_GETARG_JSONB_P(argno);
+	if (!step->replaying)
+		wf_check_size(value, wf_max_payload, argument, "wfproc.max_payload");
+	return value;
+}
+
+/*
+ * The same; SQL NULL is {}.
+ */
+static Jsonb *
+get_payload(FunctionCallInfo fcinfo, int argno, const char *argument, const WfStep *step)
+{
+	Jsonb	   *value = get_jsonb(fcinfo, argno, argument, step);
+
+	return value != NULL ? value : wf_check_empty_object();
+}
+
+static Jsonb *
+get_attributes(FunctionCallInfo fcinfo, int argno, const WfStep *step)
+{
+	Jsonb	   *value = get_payload(fcinfo, argno, "attributes", step);
+
+	if (!JB_ROOT_IS_OBJECT(value))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("attributes must be a JSON object"),
+				 errhint("For example {\"customer\": 7}.")));
+	return value;
+}
+
+/*
+ * A finite stamp, or WF_NO_STAMP for SQL NULL.
+ */
+static TimestampTz
+get_stamp(FunctionCallInfo fcinfo, int argno, const char *argument)
+{
+	if (PG_ARGISNULL(argno))
+		return WF_NO_STAMP;
+	wf_clock_check_finite(PG_GETARG_TIMESTAMPTZ(argno), argument);
+	return PG_GETARG_TIMESTAMPTZ(argno);
+}
+
+/*
+ * send(id, event, payload, at, idempotency_key, or_start) in a handler.
+ */
+void
+wf_action_send(FunctionCallInfo fcinfo)
+{
+	WfStep	   *step = begin(WF_ACTION_SEND);
+	char	   *id = wf_check_name(fcinfo, 0, "id");
+	char	   *event = wf_check_name(fcinfo, 1, "event");
+	Jsonb	   *payload = get_payload(fcinfo, 2, "payload", step);
+	TimestampTz at = get_stamp(fcinfo, 3, "at");
+	char	   *key = wf_check_optional_name(fcinfo, 4, "idempotency_key");
+	char	   *or_start = wf_check_optional_name(fcinfo, 5, "or_start");
+	WfAction   *action;
+
+	wf_check_event_name(event, true);
+	action = note(step, WF_ACTION_SEND);
+	action->id = keep_string(step, id);
+	action->name = keep_string(step, event);
+	action->json = keep_jsonb(step, payload);
+	action->at = at;
+	action->key = keep_string(step, key);
+	action->or_start = keep_string(step, or_start);
+}
+
+/*
+ * if_exists and on_parent_close: true where the value is another than the default.
+ */
+static bool
+get_if_exists(FunctionCallInfo fcinfo, int argno)
+{
+	char	   *value;
+
+	wf_check_not_null(fcinfo, argno, "if_exists");
+	value = text_to_cstring(PG_GETARG_TEXT_PP(argno));
+	if (strcmp(value, "ignore") != 0 && strcmp(value, "error") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("if_exists must be error or ignore, got \"%s\"", value),
+				 errhint("ignore leaves the instance that is there as it is; in a handler, error makes a dead letter.")));
+	return strcmp(value, "ignore") == 0;
+}
+
+static char *
+get_on_parent_close(FunctionCallInfo fcinfo, int argno)
+{
+	char	   *value;
+	bool		none;
+	WfLinkKind	kind;
+
+	wf_check_not_null(fcinfo, argno, "on_parent_close");
+	value = text_to_cstring(PG_GETARG_TEXT_PP(argno));
+	if (!wf_link_parse_on_close(value, &none, &kind))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("on_parent_close must be leave, cancel or terminate, got \"%s\"", value),
+				 errhint("It is what happens to the child when this instance closes.")));
+	return none ? NULL : value;
+}
+
+static int
+get_version(FunctionCallInfo fcinfo, int argno)
+{
+	if (PG_ARGISNULL(argno))
+		return 0;
+	if (PG_GETARG_INT32(argno) < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"version\" must be positive, got %d", PG_GETARG_INT32(argno)),
+				 errhint("Leave it out for the current one.")));
+	return PG_GETARG_INT32(argno);
+}
+
+/*
+ * start(workflow, id, input, at, version, attributes, live_from, if_exists, on_parent_close) in a handler.  Returns the
+ * child's id.
+ */
+char *
+wf_action_start(FunctionCallInfo fcinfo)
+{
+	WfStep	   *step = begin(WF_ACTION_START);
+	char	   *workflow = wf_check_name(fcinfo, 0, "workflow");
+	char	   *id = wf_check_optional_name(fcinfo, 1, "id");
+	Jsonb	   *input = get_payload(fcinfo, 2, "input", step);
+	TimestampTz at = get_stamp(fcinfo, 3, "at");
+	int			version = get_version(fcinfo, 4);
+	Jsonb	   *attributes = get_attributes(fcinfo, 5, step);
+	bool		ignore_existing = get_if_exists(fcinfo, 7);
+	char	   *on_parent_close = get_on_parent_close(fcinfo, 8);
+	WfAction   *action = note(step, WF_ACTION_START);
+
+	action->name = keep_string(step, workflow);
+	action->id_generated = id == NULL;
+	action->id = keep_string(step, id != NULL ? id : wf_step_draw_uuid("start"));
+	action->json = keep_jsonb(step, input);
+	action->at = at;
+	action->version = version;
+	action->attributes = keep_jsonb(step, attributes);
+	/* infinite is meant here: everything acts, or nothing */
+	action->live_from = PG_ARGISNULL(6) ? WF_NO_STAMP : PG_GETARG_TIMESTAMPTZ(6);
+	action->ignore_existing = ignore_existing;
+	action->on_parent_close = keep_string(step, on_parent_close);
+	return action->id;
+}
+
+static void
+note_with_reason(FunctionCallInfo fcinfo, WfActionKind kind, int argno)
+{
+	WfStep	   *step = begin(kind);
+	char	   *id = wf_check_name(fcinfo, 0, "id");
+	char	   *reason = PG_ARGISNULL(argno) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(argno));
+	WfAction   *action = note(step, kind);
+
+	action->id = keep_string(step, id);
+	action->reason = keep_string(step, reason);
+}
+
+/*
+ * cancel(id, reason, deadline) in a handler.
+ */
+void
+wf_action_cancel(FunctionCallInfo fcinfo)
+{
+	int64		deadline_us = -1;
+
+	if (!PG_ARGISNULL(2))
+		deadline_us = wf_check_delay(fcinfo, 2, "deadline");
+	note_with_reason(fcinfo, WF_ACTION_CANCEL, 1);
+	((WfAction *) llast(MyWfStep->actions))->deadline_us = deadline_us;
+}
+
+/*
+ * terminate(id, reason) in a handler.
+ */
+void
+wf_action_terminate(FunctionCallInfo fcinfo)
+{
+	note_with_reason(fcinfo, WF_ACTION_TERMINATE, 1);
+}
+
+/*
+ * When a timer is to fire: after or at, exactly one of them.
+ */
+static TimestampTz
+get_timer_stamp(FunctionCallInfo fcinfo, const WfStep *step)
+{
+	TimestampTz at;
+
+	if (PG_ARGISNULL(1) == PG_ARGISNULL(2))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("set_timer() takes either after or at"),
+				 errhint("For example set_timer('reminder', after => '3 days').")));
+	if (PG_ARGISNULL(1))
+		at = PG_GETARG_TIMESTAMPTZ(2);
+	else
+		at = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(step->now),
+													 PG_GETARG_DATUM(1)));
+	wf_clock_check_finite(at, PG_ARGISNULL(1) ? "at" : "after");
+	return at;
+}
+
+/*
+ * set_timer(name, after, at, payload, until_state_changes)
+ */
+Datum
+wfproc_set_timer(PG_FUNCTION_ARGS)
+{
+	WfStep	   *step = begin(WF_ACTION_SET_TIMER);
+	char	   *name = wf_check_name(fcinfo, 0, "name");
+	TimestampTz at = get_timer_stamp(fcinfo, step);
+	Jsonb	   *payload = get_payload(fcinfo, 3, "payload", step);
+	char	   *state_key = wf_check_optional_name(fcinfo, 4, "until_state_changes");
+	WfAction   *action;
+
+	wf_check_event_name(name, true);
+	action = note(step, WF_ACTION_SET_TIMER);
+	action->name = keep_string(step, name);
+	action->at = at;
+	action->json = keep_jsonb(step, payload);
+	action->state_key = keep_string(step, state_key);
+	PG_RETURN_VOID();
+}
+
+Datum
+wfproc_cancel_timer(PG_FUNCTION_ARGS)
+{
+	WfStep	   *step = begin(WF_ACTION_CANCEL_TIMER);
+	char	   *name = wf_check_name(fcinfo, 0, "name");
+
+	note(step, WF_ACTION_CANCEL_TIMER)->name = keep_string(step, name);
+	PG_RETURN_VOID();
+}
+
+Datum
+wfproc_set_attributes(PG_FUNCTION_ARGS)
+{
+	WfStep	   *step = begin(WF_ACTION_SET_ATTRIBUTES);
+	Jsonb	   *attributes;
+
+	wf_check_not_null(fcinfo, 0, "attributes");
+	attributes = get_attributes(fcinfo, 0, step);
+	note(step, WF_ACTION_SET_ATTRIBUTES)->json = keep_jsonb(step, attributes);
+	PG_RETURN_VOID();
+}
+
+/*
+ * reply(reply): once a step, for there is one place in the log for it.
+ */
+Datum
+wfproc_reply(PG_FUNCTION_ARGS)
+{
+	WfStep	   *step = begin(WF_ACTION_REPLY);
+	Jsonb	   *reply = get_payload(fcinfo, 0, "reply", step);
 	ListCell   *lc;
 
-	foreach(lc, actions)
-	{
-		const WfAction *action = lfirst(lc);
+	foreach(lc, step->actions)
+		if (((WfAction *) lfirst(lc))->kind == WF_ACTION_REPLY)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("reply() was called twice in the same step"),
+				 errhint("An event has one answer; send() sends more.")));
+	note(step, WF_ACTION_REPLY)->json = keep_jsonb(step, reply);
+	PG_RETURN_VOID();
+}
 
-		if (action->kind == kind)
-			found = action;
-	}
-	return found;
+static Datum
+note_monitor(FunctionCallInfo fcinfo, WfActionKind kind)
+{
+	WfStep	   *step = begin(kind);
+	char	   *id = wf_check_name(fcinfo, 0, "id");
+
+	note(step, kind)->id = keep_string(step, id);
+	PG_RETURN_VOID();
+}
+
+Datum
+wfproc_monitor(PG_FUNCTION_ARGS)
+{
+	return note_monitor(fcinfo, WF_ACTION_MONITOR);
+}
+
+Datum
+wfproc_demonitor(PG_FUNCTION_ARGS)
+{
+	return note_monitor(fcinfo, WF_ACTION_DEMONITOR);
+}
+
+Datum
+wfproc_defer_cancel(PG_FUNCTION_ARGS)
+{
+	WfStep	   *step = begin(WF_ACTION_DEFER_CANCEL);
+
+	if (strcmp(step->event->name, "cancel") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("defer_cancel() was called for the event \"%s\"", step->event->name),
+				 errhint("It is for the event cancel.")));
+	(void) note(step, WF_ACTION_DEFER_CANCEL);
+	PG_RETURN_VOID();
+}
+
+Datum
+wfproc_complete(PG_FUNCTION_ARGS)
+{
+	WfStep	   *step = begin(WF_ACTION_COMPLETE);
+	Jsonb	   *result = get_jsonb(fcinfo, 0, "result", step);
+
+	note(step, WF_ACTION_COMPLETE)->json = keep_jsonb(step, result);
+	PG_RETURN_VOID();
+}
+
+static Datum
+note_end(FunctionCallInfo fcinfo, WfActionKind kind)
+{
+	WfStep	   *step = begin(kind);
+	char	   *reason;
+
+	wf_check_not_null(fcinfo, 0, "reason");
+	reason = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	note(step, kind)->reason = keep_string(step, reason);
+	PG_RETURN_VOID();
+}
+
+Datum
+wfproc_fail(PG_FUNCTION_ARGS)
+{
+	return note_end(fcinfo, WF_ACTION_FAIL);
+}
+
+Datum
+wfproc_reject(PG_FUNCTION_ARGS)
+{
+	return note_end(fcinfo, WF_ACTION_REJECT);
+}
+
+/*
+ * postpone().  start cannot wait for anything.
+ */
+Datum
+wfproc_postpone(PG_FUNCTION_ARGS)
+{
+	WfStep	   *step = begin(WF_ACTION_POSTPONE);
+
+	if (strcmp(step->event->name, "start") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the event start cannot be postponed"),
+				 errhint("It is the first event: nothing would come before it.")));
+	(void) note(step, WF_ACTION_POSTPONE);
+	PG_RETURN_VOID();
+}
+
+/*
+ * A stamp in UTC, by ISO 8601, whatever TimeZone says; nothing where there is none.
+ */
+static void
+push_stamp(JsonbParseState **parse, const char *key, TimestampTz at)
+{
+	char		buf[MAXDATELEN + 1];
+	int			utc = 0;
+
+	if (at == WF_NO_STAMP)
+		return;
+	JsonEncodeDateTime(buf, TimestampTzGetDatum(at), TIMESTAMPTZOID, &utc);
+	wf_object_text(parse, key, buf);
 }
 
 static void
-push_string(JsonbParseState **parse, JsonbIteratorToken token, const char *string)
+push_start(JsonbParseState **parse, const WfAction *action)
 {
-	JsonbValue	value;
-
-	value.type = jbvString;
-	value.val.string.val = unconstify(char *, string);
-	value.val.string.len = strlen(string);
-	pushJsonbValue(parse, token, &value);
+	wf_object_text(parse, "workflow", action->name);
+	wf_object_text(parse, "id", action->id_generated ? NULL : action->id);
+	wf_object_jsonb(parse, "input", action->json);
+	push_stamp(parse, "at", action->at);
+	if (action->version != 0)
+		wf_object_text(parse, "version", psprintf("%d", action->version));
+	if (JB_ROOT_COUNT(action->attributes) > 0)
+		wf_object_jsonb(parse, "attributes", action->attributes);
+	push_stamp(parse, "live_from", action->live_from);
+	if (action->ignore_existing)
+		wf_object_text(parse, "if_exists", "ignore");
+	wf_object_optional(parse, "on_parent_close", action->on_parent_close);
 }
 
+/*
+ * What an action has besides its name.
+ */
 static void
-push_jsonb(JsonbParseState **parse, Jsonb *jsonb)
+push_fields(JsonbParseState **parse, const WfAction *action)
 {
-	JsonbValue	value;
-
-	if (jsonb != NULL && JB_ROOT_IS_SCALAR(jsonb))
-		JsonbExtractScalar(&jsonb->root, &value);
-	else if (jsonb != NULL)
+	switch (action->kind)
 	{
-		value.type = jbvBinary;
-		value.val.binary.data = &jsonb->root;
-		value.val.binary.len = VARSIZE(jsonb) - VARHDRSZ;
+		case WF_ACTION_SEND:
+			wf_object_text(parse, "id", action->id);
+			wf_object_text(parse, "event", action->name);
+			wf_object_jsonb(parse, "payload", action->json);
+			push_stamp(parse, "at", action->at);
+			wf_object_optional(parse, "idempotency_key", action->key);
+			wf_object_optional(parse, "or_start", action->or_start);
+			break;
+		case WF_ACTION_START:
+			push_start(parse, action);
+			break;
+		case WF_ACTION_SET_TIMER:
+			wf_object_text(parse, "name", action->name);
+			push_stamp(parse, "at", action->at);
+			wf_object_jsonb(parse, "payload", action->json);
+			wf_object_optional(parse, "until_state_changes", action->state_key);
+			break;
+		case WF_ACTION_CANCEL_TIMER:
+			wf_object_text(parse, "name", action->name);
+			break;
+		case WF_ACTION_SET_ATTRIBUTES:
+			wf_object_jsonb(parse, "attributes", action->json);
+			break;
+		case WF_ACTION_REPLY:
+			wf_object_jsonb(parse, "reply", action->json);
+			break;
+		case WF_ACTION_MONITOR:
+		case WF_ACTION_DEMONITOR:
+			wf_object_text(parse, "id", action->id);
+			break;
+		case WF_ACTION_CANCEL:
+		case WF_ACTION_TERMINATE:
+			wf_object_text(parse, "id", action->id);
+			wf_object_optional(parse, "reason", action->reason);
+			if (action->kind == WF_ACTION_CANCEL && action->deadline_us >= 0)
+				wf_object_text(parse, "deadline", psprintf("%.6f s", action->deadline_us / 1e6));
+			break;
+		case WF_ACTION_COMPLETE:
+			wf_object_jsonb(parse, "result", action->json);
+			break;
+		case WF_ACTION_FAIL:
+		case WF_ACTION_REJECT:
+			wf_object_text(parse, "reason", action->reason);
+			break;
+		case WF_ACTION_DEFER_CANCEL:
+		case WF_ACTION_POSTPONE:
+			break;
 	}
-	else
-		value.type = jbvNull;
-	pushJsonbValue(parse, WJB_VALUE, &value);
-}
-
-static void
-push_action(JsonbParseState **parse, const WfAction *action)
-{
-	static const char *const names[] = {"complete", "fail", "reject"};
-
-	pushJsonbValue(parse, WJB_BEGIN_OBJECT, NULL);
-	push_string(parse, WJB_KEY, "action");
-	push_string(parse, WJB_VALUE, names[action->kind]);
-	if (action->kind == WF_ACTION_COMPLETE)
-	{
-		push_string(parse, WJB_KEY, "result");
-		push_jsonb(parse, action->result);
-	}
-	else
-	{
-		push_string(parse, WJB_KEY, "reason");
-		push_string(parse, WJB_VALUE, action->reason);
-	}
-	pushJsonbValue(parse, WJB_END_OBJECT, NULL);
 }
 
 /*
@@ -211,122 +624,13 @@ wf_action_as_jsonb(const List *actions)
 	pushJsonbValue(&parse, WJB_BEGIN_ARRAY, NULL);
 	foreach(lc, actions)
 	{
+		const WfAction *action = lfirst(lc);
+
 		/* an array's element is pushed like a value of its own */
-		push_action(&parse, lfirst(lc));
+		pushJsonbValue(&parse, WJB_BEGIN_OBJECT, NULL);
+		wf_object_text(&parse, "action", names[action->kind]);
+		push_fields(&parse, action);
+		pushJsonbValue(&parse, WJB_END_OBJECT, NULL);
 	}
 	return JsonbValueToJsonb(pushJsonbValue(&parse, WJB_END_ARRAY, NULL));
-}
-
-Datum
-wfproc_self(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_TEXT_P(cstring_to_text(current_step("self")->id));
-}
-
-Datum
-wfproc_now(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_TIMESTAMPTZ(current_step("now")->now);
-}
-
-Datum
-wfproc_event_at(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_TIMESTAMPTZ(current_step("event_at")->event->at);
-}
-
-Datum
-wfproc_seq(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_INT64(current_step("seq")->seq);
-}
-
-Datum
-wfproc_sender(PG_FUNCTION_ARGS)
-{
-	const char *sender = current_step("sender")->event->sender;
-
-	if (sender == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_TEXT_P(cstring_to_text(sender));
-}
-
-/*
- * The next 32 bytes that this step draws.
- */
-static void
-draw(const char *function, uint8 *bytes)
-{
-	WfStep	   *step = wf_action_step(function);
-	char	   *seed = psprintf("wfproc/random%c%s%c" INT64_FORMAT "%c%d", 0x1f, step->id, 0x1f, step->seq, 0x1f,
-								step->draws++);
-	WfBytes		part = {seed, strlen(seed)};
-
-	wf_hash_sha256(&part, 1, bytes);
-}
-
-Datum
-wfproc_random(PG_FUNCTION_ARGS)
-{
-	uint8		bytes[WF_SHA256_LEN];
-	uint64		bits = 0;
-
-	draw("random", bytes);
-	for (int i = 0; i < 8; i++)
-		bits = bits << 8 | bytes[i];
-	/* the 53 bits that a double holds exactly */
-	PG_RETURN_FLOAT8((double) (bits >> 11) / (double) (UINT64CONST(1) << 53));
-}
-
-Datum
-wfproc_uuid(PG_FUNCTION_ARGS)
-{
-	uint8		bytes[WF_SHA256_LEN];
-	pg_uuid_t  *uuid = palloc(sizeof(pg_uuid_t));
-
-	draw("uuid", bytes);
-	memcpy(uuid->data, bytes, UUID_LEN);
-	/* version 8 of RFC 9562: made by a rule of our own */
-	uuid->data[6] = (uuid->data[6] & 0x0f) | 0x80;
-	uuid->data[8] = (uuid->data[8] & 0x3f) | 0x80;
-	PG_RETURN_UUID_P(uuid);
-}
-
-Datum
-wfproc_complete(PG_FUNCTION_ARGS)
-{
-	WfStep	   *step = wf_action_step("complete");
-	WfAction   *action = note(step, WF_ACTION_COMPLETE);
-
-	if (!PG_ARGISNULL(0))
-	{
-		MemoryContext old = MemoryContextSwitchTo(step->memory);
-
-		action->result = PG_GETARG_JSONB_P_COPY(0);
-		MemoryContextSwitchTo(old);
-		wf_check_size(action->result, wf_max_payload, "result", "wfproc.max_payload");
-	}
-	PG_RETURN_VOID();
-}
-
-static Datum
-note_with_reason(FunctionCallInfo fcinfo, const char *function, WfActionKind kind)
-{
-	WfStep	   *step = wf_action_step(function);
-
-	wf_check_not_null(fcinfo, 0, "reason");
-	note(step, kind)->reason = MemoryContextStrdup(step->memory, text_to_cstring(PG_GETARG_TEXT_PP(0)));
-	PG_RETURN_VOID();
-}
-
-Datum
-wfproc_fail(PG_FUNCTION_ARGS)
-{
-	return note_with_reason(fcinfo, "fail", WF_ACTION_FAIL);
-}
-
-Datum
-wfproc_reject(PG_FUNCTION_ARGS)
-{
-	return note_with_reason(fcinfo, "reject", WF_ACTION_REJECT);
 }

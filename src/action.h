@@ -4,44 +4,62 @@
 #ifndef WF_ACTION_H
 #define WF_ACTION_H
 
+#include "fmgr.h"
 #include "nodes/pg_list.h"
 
 #include "event.h"
 
 typedef enum WfActionKind
 {
+	WF_ACTION_SEND,
+	WF_ACTION_START,
+	WF_ACTION_SET_TIMER,
+	WF_ACTION_CANCEL_TIMER,
+	WF_ACTION_SET_ATTRIBUTES,
+	WF_ACTION_REPLY,
+	WF_ACTION_MONITOR,
+	WF_ACTION_DEMONITOR,
+	WF_ACTION_CANCEL,
+	WF_ACTION_TERMINATE,
+	WF_ACTION_DEFER_CANCEL,
+	/* each of the rest is the last of its step */
 	WF_ACTION_COMPLETE,
 	WF_ACTION_FAIL,
-	WF_ACTION_REJECT
+	WF_ACTION_REJECT,
+	WF_ACTION_POSTPONE
 } WfActionKind;
 
+/* which fields a kind has is in action.c; the others are zero */
 typedef struct WfAction
 {
 	WfActionKind kind;
-	Jsonb	   *result;			/* complete; may be NULL */
-	char	   *reason;			/* fail, reject */
+	int			nesting;		/* subtransaction level that asked for it */
+	char	   *id;				/* whom it concerns */
+	bool		id_generated;	/* of a child: not asked for */
+	char	   *name;			/* of the event, the timer, the workflow */
+	char	   *or_start;		/* workflow, or NULL */
+	char	   *key;			/* idempotency key, or NULL */
+	char	   *state_key;		/* whose change cancels the timer, or NULL */
+	char	   *on_parent_close;
+	char	   *reason;			/* or NULL */
+	Jsonb	   *json;			/* payload, input, result, attributes, reply;
+								 * or NULL */
+	Jsonb	   *attributes;		/* of a child */
+	TimestampTz at;				/* or WF_NO_STAMP; as is live_from */
+	TimestampTz live_from;
+	int64		deadline_us;	/* of a cancel; negative: none */
+	int			version;		/* 0: the current one */
+	bool		ignore_existing;
 } WfAction;
 
-/* the step under way: what the handler may ask about, and what it has asked for */
-typedef struct WfStep
-{
-	const char *id;
-	int64		seq;
-	TimestampTz now;			/* the instance's clock, this event's stamp
-								 * taken in */
-	const WfEvent *event;
-	List	   *actions;		/* of WfAction *, in order */
-	int			draws;			/* random numbers drawn so far */
-	MemoryContext memory;		/* where actions are kept */
-} WfStep;
-
-extern WfStep *MyWfStep;		/* NULL outside a handler */
-
 extern void wf_action_init(void);
-extern int	wf_action_enter(WfStep *step);
-extern void wf_action_leave(int saved_depth);
-extern WfStep *wf_action_step(const char *function);
-extern const WfAction *wf_action_find(const List *actions, WfActionKind kind);
+extern const WfAction *wf_action_last(const List *actions);
 extern Jsonb *wf_action_as_jsonb(const List *actions);
+
+/* start(), send(), cancel() and terminate() inside a handler: what they note */
+extern char *wf_action_start(FunctionCallInfo fcinfo);
+extern void wf_action_send(FunctionCallInfo fcinfo);
+extern void wf_action_cancel(FunctionCallInfo fcinfo);
+extern void wf_action_terminate(FunctionCallInfo fcinfo);
 
 #endif

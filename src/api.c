@@ -2,44 +2,35 @@
  * api.c: the SQL functions that start instances and put events into mailboxes.
  *
  * Each checks its arguments and the caller's rights, and calls a module.  All of them run in the caller's transaction and
- * are undone by its ROLLBACK; what they write is handled after its commit.  What only the holder of an instance's shard may
- * do (pause, resume, snapshot, passivate) is asked for by a control event, which goes ahead of other mail.
+ * are undone by its ROLLBACK; what they write is handled after its commit.  start() and send() are what a handler calls as
+ * well: there they only note an action (action.c), and touch no table.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "acl.h"
+#include "action.h"
+#include "api.h"
 #include "check.h"
 #include "clock.h"
-#include "code.h"
 #include "engine.h"
 #include "guc.h"
-#include "handler.h"
 #include "idempotency.h"
 #include "instance.h"
+#include "link.h"
 #include "mailbox.h"
-#include "process.h"
+#include "step.h"
 
-/* what define() gives a handler by default */
-#define TRIAL_TIMEOUT_MS 10000
-
-PG_FUNCTION_INFO_V1(wfproc_try_step);
 PG_FUNCTION_INFO_V1(wfproc_start);
 PG_FUNCTION_INFO_V1(wfproc_send);
 PG_FUNCTION_INFO_V1(wfproc_unsend);
 PG_FUNCTION_INFO_V1(wfproc_reschedule);
-PG_FUNCTION_INFO_V1(wfproc_pause);
-PG_FUNCTION_INFO_V1(wfproc_resume);
-PG_FUNCTION_INFO_V1(wfproc_snapshot);
-PG_FUNCTION_INFO_V1(wfproc_passivate);
 PG_FUNCTION_INFO_V1(wfproc_run);
 
 /*
@@ -57,8 +48,11 @@ get_stamp(FunctionCallInfo fcinfo, int argno, const char *argument)
 	return at;
 }
 
-static void
-prepare_to_write(const char *function, const char *what)
+/*
+ * Refuses to write inside a handler, on a standby and in a read-only transaction.  what: "send events".
+ */
+void
+wf_api_prepare_to_write(const char *function, const char *what)
 {
 	wf_check_not_in_handler(function);
 	wf_check_can_write(what);
@@ -82,8 +76,35 @@ get_if_exists(FunctionCallInfo fcinfo, int argno)
 	return strcmp(value, "ignore") == 0;
 }
 
-static Jsonb *
-get_attributes(FunctionCallInfo fcinfo, int argno)
+/*
+ * on_parent_close has one value that makes sense outside a handler.
+ */
+static void
+check_on_parent_close(FunctionCallInfo fcinfo, int argno)
+{
+	char	   *value;
+	bool		none;
+	WfLinkKind	kind;
+
+	wf_check_not_null(fcinfo, argno, "on_parent_close");
+	value = text_to_cstring(PG_GETARG_TEXT_PP(argno));
+	if (!wf_link_parse_on_close(value, &none, &kind))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("on_parent_close must be leave, cancel or terminate, got \"%s\"", value),
+				 errhint("It is what happens to a child when the instance that started it closes.")));
+	if (!none)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("an instance that is started outside a handler has no parent"),
+				 errhint("Leave on_parent_close out; it is for the children that a handler starts.")));
+}
+
+/*
+ * Attributes of an instance: an object within wfproc.max_payload; SQL NULL becomes {}.  22023 where it is no object.
+ */
+Jsonb *
+wf_api_check_attributes(FunctionCallInfo fcinfo, int argno)
 {
 	Jsonb	   *attributes = wf_check_payload(fcinfo, argno, "attributes");
 
@@ -96,7 +117,7 @@ get_attributes(FunctionCallInfo fcinfo, int argno)
 }
 
 /*
- * start(workflow, id, input, at, version, attributes, live_from, if_exists) -> id
+ * start(workflow, id, input, at, version, attributes, live_from, if_exists, on_parent_close) -> id
  */
 Datum
 wfproc_start(PG_FUNCTION_ARGS)
@@ -105,15 +126,18 @@ wfproc_start(PG_FUNCTION_ARGS)
 	WfWorkflow *workflow;
 	char	   *name;
 
-	prepare_to_write("start", "start instances");
+	if (MyWfStep != NULL)
+		PG_RETURN_TEXT_P(cstring_to_text(wf_action_start(fcinfo)));
+	wf_api_prepare_to_write("start", "start instances");
 	name = wf_check_name(fcinfo, 0, "workflow");
 	start.id = wf_check_optional_name(fcinfo, 1, "id");
 	start.input = wf_check_payload(fcinfo, 2, "input");
 	start.at = get_stamp(fcinfo, 3, "at");
-	start.attributes = get_attributes(fcinfo, 5);
+	start.attributes = wf_api_check_attributes(fcinfo, 5);
 	/* infinite is meant here: everything acts, or nothing */
 	start.live_from = PG_ARGISNULL(6) ? wf_clock_now() : PG_GETARG_TIMESTAMPTZ(6);
 	start.ignore_existing = get_if_exists(fcinfo, 7);
+	check_on_parent_close(fcinfo, 8);
 	wf_workflow_refresh();
 	workflow = wf_workflow_by_name(name, false);
 	wf_acl_require(workflow, GetUserId(), WF_PRIV_SEND);
@@ -146,7 +170,7 @@ get_addressee(FunctionCallInfo fcinfo, const char *id, TimestampTz at, WfInstanc
 }
 
 /*
- * send(id, event, payload, at, idempotency_key, or_start) -> mail_id
+ * send(id, event, payload, at, idempotency_key, or_start) -> mail_id; NULL inside a handler
  */
 Datum
 wfproc_send(PG_FUNCTION_ARGS)
@@ -157,7 +181,12 @@ wfproc_send(PG_FUNCTION_ARGS)
 	char	   *id;
 	int64		first;
 
-	prepare_to_write("send", "send events");
+	if (MyWfStep != NULL)
+	{
+		wf_action_send(fcinfo);
+		PG_RETURN_NULL();
+	}
+	wf_api_prepare_to_write("send", "send events");
 	id = wf_check_name(fcinfo, 0, "id");
 	event.name = wf_check_name(fcinfo, 1, "event");
 	event.payload = wf_check_payload(fcinfo, 2, "payload");
@@ -179,6 +208,26 @@ wfproc_send(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Only what was sent can be taken back: what the engine relies on stays, and so do timers.
+ */
+static void
+require_movable(const char *id, const WfMail *mail)
+{
+	const char *name = mail->event.name;
+
+	if (mail->timer != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("event \"%s\" of instance \"%s\" is a timer", name, id),
+				 errhint("Only its instance's handler can cancel or replace it, with cancel_timer() or set_timer().")));
+	if (WF_IS_ENGINE_EVENT(name) || strcmp(name, "start") == 0 || strcmp(name, "cancel") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("event \"%s\" of instance \"%s\" cannot be taken back or moved", name, id),
+				 errhint("Only events from send() or emit() can.")));
+}
+
+/*
  * Takes an event that a user may take back out of the mailbox.  False where it is not there (any more).
  */
 static bool
@@ -186,7 +235,7 @@ take_back(FunctionCallInfo fcinfo, const char *function, WfInstance *instance, W
 {
 	char	   *id;
 
-	prepare_to_write(function, "take back events");
+	wf_api_prepare_to_write(function, "take back events");
 	id = wf_check_name(fcinfo, 0, "id");
 
 	/*
@@ -197,11 +246,7 @@ take_back(FunctionCallInfo fcinfo, const char *function, WfInstance *instance, W
 	(void) wf_instance_get(id, WF_PRIV_SEND, instance);
 	if (!wf_mailbox_find(instance->instance_id, PG_GETARG_INT64(1), mail))
 		return false;
-	if (WF_IS_ENGINE_EVENT(mail->event.name) || strcmp(mail->event.name, "start") == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("event \"%s\" of instance \"%s\" cannot be taken back or moved", mail->event.name, id),
-				 errhint("Only events from send() or emit() can.")));
+	require_movable(id, mail);
 	return wf_mailbox_take(instance->instance_id, PG_GETARG_INT64(1), mail);
 }
 
@@ -234,135 +279,6 @@ wfproc_reschedule(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(true);
 }
 
-static void
-push_pair(JsonbParseState **parse, const char *key, const char *string)
-{
-	JsonbValue	value = {.type = jbvString};
-
-	if (string == NULL)
-		return;
-	value.val.string.val = unconstify(char *, key);
-	value.val.string.len = strlen(key);
-	pushJsonbValue(parse, WJB_KEY, &value);
-	value.val.string.val = unconstify(char *, string);
-	value.val.string.len = strlen(string);
-	pushJsonbValue(parse, WJB_VALUE, &value);
-}
-
-/*
- * Sends a control event, which says who asks and why.
- */
-static void
-send_control(const WfInstance *instance, const char *name, const char *reason)
-{
-	JsonbParseState *parse = NULL;
-	WfEvent		event = {.at = WF_AT_ONCE,.name = unconstify(char *, name)};
-
-	pushJsonbValue(&parse, WJB_BEGIN_OBJECT, NULL);
-	push_pair(&parse, "by", GetUserNameFromId(GetUserId(), false));
-	push_pair(&parse, "reason", reason);
-	event.payload = JsonbValueToJsonb(pushJsonbValue(&parse, WJB_END_OBJECT, NULL));
-	(void) wf_mailbox_put(instance->instance_id, &event);
-}
-
-/*
- * Whether the instance is paused, or will be once it has handled the control events that wait for it; and in *retrying
- * whether it will then be waiting to try an event again.
- */
-static bool
-will_be_paused(const WfInstance *instance, bool *retrying)
-{
-	bool		paused = instance->status == WF_PAUSED;
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TimestampTz next_at;
-	WfMail	   *mails;
-	int			count = wf_mailbox_read(instance->instance_id, WF_AT_ONCE, WF_AT_ONCE, INT_MAX, snapshot, &mails, &next_at);
-
-	UnregisterSnapshot(snapshot);
-	*retrying = instance->attempts > 0;
-	for (int i = 0; i < count; i++)
-	{
-		bool		pausing = strcmp(mails[i].event.name, "$pause") == 0;
-
-		if (!pausing && strcmp(mails[i].event.name, "$resume") != 0)
-			continue;
-		/* either clears the failures */
-		paused = pausing;
-		*retrying = false;
-	}
-	return paused;
-}
-
-/*
- * The open instance that the first argument names, which the caller may operate.
- */
-static void
-get_operated(FunctionCallInfo fcinfo, const char *function, WfInstance *instance)
-{
-	prepare_to_write(function, "send control events");
-	CommandCounterIncrement();
-	(void) wf_instance_get(wf_check_name(fcinfo, 0, "id"), WF_PRIV_OPERATE, instance);
-	wf_instance_require_open(instance);
-}
-
-/*
- * pause(id, reason) -> whether that changes anything
- */
-Datum
-wfproc_pause(PG_FUNCTION_ARGS)
-{
-	WfInstance	instance;
-	bool		retrying;
-
-	get_operated(fcinfo, "pause", &instance);
-	if (will_be_paused(&instance, &retrying))
-		PG_RETURN_BOOL(false);
-	send_control(&instance, "$pause", PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)));
-	PG_RETURN_BOOL(true);
-}
-
-/*
- * resume(id) -> whether that changes anything
- */
-Datum
-wfproc_resume(PG_FUNCTION_ARGS)
-{
-	WfInstance	instance;
-	bool		retrying;
-
-	get_operated(fcinfo, "resume", &instance);
-	if (!will_be_paused(&instance, &retrying) && !retrying)
-		PG_RETURN_BOOL(false);
-	send_control(&instance, "$resume", NULL);
-	PG_RETURN_BOOL(true);
-}
-
-/*
- * snapshot(id) -> true
- */
-Datum
-wfproc_snapshot(PG_FUNCTION_ARGS)
-{
-	WfInstance	instance;
-
-	get_operated(fcinfo, "snapshot", &instance);
-	send_control(&instance, "$snapshot", NULL);
-	PG_RETURN_BOOL(true);
-}
-
-/*
- * passivate(id) -> true
- */
-Datum
-wfproc_passivate(PG_FUNCTION_ARGS)
-{
-	WfInstance	instance;
-
-	get_operated(fcinfo, "passivate", &instance);
-	send_control(&instance, "$passivate", NULL);
-	PG_RETURN_BOOL(true);
-}
-
 /*
  * run(max_events) -> events handled
  */
@@ -375,69 +291,4 @@ wfproc_run(PG_FUNCTION_ARGS)
 				 errmsg("max_events must not be negative, got %d", PG_GETARG_INT32(0)),
 				 errhint("NULL is for as many as there are.")));
 	PG_RETURN_INT64(wf_engine_run(PG_ARGISNULL(0) ? -1 : PG_GETARG_INT32(0)));
-}
-
-/* a handler's trial: a workflow of the caller's with nothing but this handler, and one step */
-typedef struct Trial
-{
-	WfWorkflow	workflow;
-	WfVersion	version;
-	WfFold		before;
-	WfFold		after;
-	WfEvent		event;
-	List	   *actions;
-	ErrorData  *error;
-} Trial;
-
-static void
-make_trial(FunctionCallInfo fcinfo, Trial *trial)
-{
-	WfCode	   *code = wf_code_resolve(wf_check_name(fcinfo, 0, "handler"), WF_CODE_HANDLER);
-
-	memset(trial, 0, sizeof(Trial));
-	trial->workflow.name = "try_step";
-	trial->workflow.owner = GetUserId();
-	trial->workflow.handler_timeout_ms = TRIAL_TIMEOUT_MS;
-	trial->version.handler = code->qualified;
-	trial->version.search_path = wf_code_search_path();
-	fmgr_info(code->function, &trial->version.function);
-	wf_process_init_fold(&trial->before, 1);
-	wf_check_not_null(fcinfo, 1, "state");
-	trial->before.state = PG_GETARG_JSONB_P(1);
-	trial->event.name = wf_check_name(fcinfo, 2, "event");
-	trial->event.payload = wf_check_payload(fcinfo, 3, "payload");
-	trial->event.at = wf_clock_now();
-}
-
-static void
-try_step(void *arg)
-{
-	Trial	   *trial = arg;
-	int64		digest;
-
-	(void) wf_process_step(&trial->workflow, &trial->version, "try_step", &trial->before, &trial->event, &trial->after,
-						   &trial->actions, &digest, &trial->error);
-}
-
-/*
- * try_step(handler, state, event, payload) -> (new_state, actions)
- */
-Datum
-wfproc_try_step(PG_FUNCTION_ARGS)
-{
-	Trial		trial;
-	TupleDesc	desc;
-	Datum		values[2];
-	bool		nulls[2] = {false, false};
-
-	wf_check_not_in_handler("try_step");
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	make_trial(fcinfo, &trial);
-	wf_handler_stretch(try_step, &trial);
-	if (trial.error != NULL)
-		ThrowErrorData(trial.error);
-	values[0] = JsonbPGetDatum(trial.after.state);
-	values[1] = JsonbPGetDatum(wf_action_as_jsonb(trial.actions));
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

@@ -9,10 +9,12 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
+#include "commands/sequence.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -22,9 +24,9 @@
 #include "catalog.h"
 
 static const char *const relation_names[WF_RELATIONS] = {
-	"home", "workflow", "version", "instance", "event", "mailbox", "dead_letter", "snapshot", "idempotency", "acl",
-	"instance_pkey", "instance_id_key", "event_pkey", "mailbox_pkey", "mailbox_due_idx", "snapshot_pkey",
-	"instance_seq", "mail_seq"
+	"home", "workflow", "version", "instance", "event", "mailbox", "dead_letter", "link", "snapshot", "idempotency",
+	"acl", "instance_pkey", "instance_id_key", "event_pkey", "mailbox_pkey", "mailbox_due_idx", "dead_letter_pkey",
+	"link_pkey", "snapshot_pkey", "instance_seq", "mail_seq"
 };
 
 static bool valid = false;
@@ -157,4 +159,20 @@ wf_catalog_oid(WfRelation which)
 				 errhint("The installed version of the extension is %s, the library's is %s: run ALTER EXTENSION wfproc UPDATE.",
 						 extension_version, WF_EXTENSION_VERSION)));
 	return relation_oids[which];
+}
+
+/*
+ * The next number of one of our sequences, also within a stretch of steps, which is read-only for the handlers' sake.
+ */
+int64
+wf_catalog_next_number(WfRelation sequence)
+{
+	bool		read_only = XactReadOnly;
+	int64		number;
+
+	/* an error ends the subtransaction, and that puts it back */
+	XactReadOnly = false;
+	number = nextval_internal(wf_catalog_oid(sequence), false);
+	XactReadOnly = read_only;
+	return number;
 }

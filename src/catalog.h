@@ -18,6 +18,7 @@ typedef enum WfRelation
 	WF_EVENT,
 	WF_MAILBOX,
 	WF_DEAD_LETTER,
+	WF_LINK,
 	WF_SNAPSHOT,
 	WF_IDEMPOTENCY,
 	WF_ACL,
@@ -26,6 +27,8 @@ typedef enum WfRelation
 	WF_EVENT_PKEY,
 	WF_MAILBOX_PKEY,
 	WF_MAILBOX_DUE_IDX,
+	WF_DEAD_LETTER_PKEY,
+	WF_LINK_PKEY,
 	WF_SNAPSHOT_PKEY,
 	WF_INSTANCE_SEQ,
 	WF_MAIL_SEQ,
@@ -38,6 +41,7 @@ extern const char *wf_catalog_version(void);
 extern Oid	wf_catalog_extension(void);
 extern Oid	wf_catalog_owner(void);
 extern Oid	wf_catalog_oid(WfRelation which);
+extern int64 wf_catalog_next_number(WfRelation sequence);
 
 /* the shard that an instance belongs to: consecutive instance_ids spread evenly */
 static inline int

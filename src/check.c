@@ -10,10 +10,13 @@
 #include "access/xlog.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
+#include "utils/timestamp.h"
 
-#include "action.h"
 #include "check.h"
 #include "guc.h"
+#include "step.h"
+
+#define MAX_DELAY_US (100 * 366.0 * USECS_PER_DAY)
 
 /*
  * Refuses SQL NULL.
@@ -94,6 +97,17 @@ wf_check_name_text(const char *value, const char *argument)
 				 errhint("Remove it, or encode the value first.")));
 }
 
+static bool
+is_reserved(const char *event)
+{
+	static const char *const reserved[] = {"start", "cancel", "reply", "dead_letter"};
+
+	for (int i = 0; i < lengthof(reserved); i++)
+		if (strcmp(event, reserved[i]) == 0)
+			return true;
+	return false;
+}
+
 /*
  * The name of an event.  Clients may not forge what only the engine sends; handlers neither, so they pass true as well.
  */
@@ -103,12 +117,12 @@ wf_check_event_name(const char *event, bool from_client)
 	wf_check_name_text(event, "event");
 	if (!from_client)
 		return;
-	if (WF_IS_ENGINE_EVENT(event) || strcmp(event, "start") == 0 || strcmp(event, "cancel") == 0 ||
-		strncmp(event, "child.", 6) == 0)
+	if (WF_IS_ENGINE_EVENT(event) || strncmp(event, "child.", 6) == 0 || strncmp(event, "monitor.", 8) == 0 ||
+		is_reserved(event))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("event name \"%s\" is reserved", event),
-				 errhint("Only the engine sends start, cancel, child.* and events whose name begins with $.")));
+				 errhint("Only the engine sends start, cancel, reply, dead_letter, child.*, monitor.* and events whose name begins with $.")));
 }
 
 /*
@@ -185,6 +199,24 @@ wf_check_empty_object(void)
 	SET_VARSIZE(&empty, sizeof(empty));
 	empty.root.header = JB_FOBJECT;
 	return &empty;
+}
+
+/*
+ * An interval argument that must be a delay from now on, in microseconds.
+ */
+int64
+wf_check_delay(FunctionCallInfo fcinfo, int argno, const char *argument)
+{
+	Interval   *interval = PG_GETARG_INTERVAL_P(argno);
+	double		us = (double) interval->time +
+		((double) interval->month * DAYS_PER_MONTH + interval->day) * (double) USECS_PER_DAY;
+
+	if (us < 0 || us > MAX_DELAY_US)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must be from 0 to 100 years, got %s", argument,
+						DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(interval))))));
+	return (int64) us;
 }
 
 /*

@@ -16,6 +16,7 @@ extern void wf_check_name_text(const char *value, const char *argument);
 extern void wf_check_event_name(const char *event, bool from_client);
 extern Jsonb *wf_check_payload(FunctionCallInfo fcinfo, int argno, const char *argument);
 extern void wf_check_size(Jsonb *value, int limit, const char *what, const char *setting);
+extern int64 wf_check_delay(FunctionCallInfo fcinfo, int argno, const char *argument);
 extern Jsonb *wf_check_empty_object(void);
 extern void wf_check_not_in_handler(const char *function);
 extern void wf_check_can_write(const char *what);

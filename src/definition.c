@@ -49,7 +49,9 @@ enum
 	WORKFLOW_RETRY_DELAY,
 	WORKFLOW_HANDLER_TIMEOUT,
 	WORKFLOW_SNAPSHOT_EVERY,
-	WORKFLOW_COLUMNS = WORKFLOW_SNAPSHOT_EVERY
+	WORKFLOW_WATCH,
+	WORKFLOW_DEAD_LETTER_EVENTS,
+	WORKFLOW_COLUMNS = WORKFLOW_DEAD_LETTER_EVENTS
 };
 
 enum
@@ -214,6 +216,8 @@ read_settings(const WfScan *scan, WfWorkflow *workflow)
 	workflow->retry_delay_us = wf_clock_interval_us(DatumGetIntervalP(column(scan, WORKFLOW_RETRY_DELAY)));
 	workflow->handler_timeout_ms = (int) Max(timeout_us / 1000, 1);
 	workflow->snapshot_every = DatumGetInt32(column(scan, WORKFLOW_SNAPSHOT_EVERY));
+	workflow->watch = DatumGetBool(column(scan, WORKFLOW_WATCH));
+	workflow->dead_letter_events = DatumGetBool(column(scan, WORKFLOW_DEAD_LETTER_EVENTS));
 	read_accepts(scan, workflow);
 }
 

@@ -6,58 +6,142 @@
 
 #include "lib/pairingheap.h"
 
+#include "action.h"
 #include "instance.h"
+#include "link.h"
 #include "mailbox.h"
 #include "process.h"
 #include "resident.h"
-
-/* mail that becomes a dead letter */
-typedef struct WfBurial
-{
-	const WfMail *mail;
-	const char *id;
-	const char *reason;
-} WfBurial;
-
-/* what the steps of a turn lead to, written at its end */
-typedef struct WfOutput
-{
-	WfLogRow  **log;
-	int			log_count;
-	int			log_size;
-	List	   *handled;		/* of WfMail *: to be deleted */
-	List	   *burials;		/* of WfBurial * */
-	TimestampTz now;			/* recorded_at */
-} WfOutput;
+#include "timer.h"
 
 typedef struct WfDraft
 {
-	pairingheap_node node;		/* in the turn's queue, by its next mail */
+	pairingheap_node node;		/* in the lineup, by place */
+	bool		in_lineup;
+	bool		unread;			/* its mail must be read first */
+	WfPlace		place;			/* of what it would do next */
+
+	int64		instance_id;
+	bool		loaded;			/* what is below up to the mail is known */
+	bool		absent;			/* not to be acted for in this turn */
+	bool		newborn;		/* started in this turn; has no row yet */
+	bool		foreign;		/* newborn, and somebody else's shard */
 	WfWorkflow *workflow;
 	WfVersion  *version;
 	WfInstance	row;
 	bool		row_changed;
+	bool		attributes_changed;
 	WfFold		fold;
 	bool		own_state;		/* fold.state was made in this turn */
 	int64		snapshot_seq;
 	int			repeats;
-	WfMail	   *mails;			/* in the order in which they are handled */
+	int			steps;			/* rows added to the log in this turn */
+	bool		live;			/* as of the last of them */
+	List	   *links;			/* of WfLink *, where links_known */
+	bool		links_known;
+
+	/* mail */
+	WfMail	   *start;			/* of one that has not started, or NULL */
+	WfMail	   *urgent;			/* a control event whose time has come while
+								 * others must wait, or NULL */
+	bool		looked_for_urgent;
+	WfMail	   *mails;			/* read from the mailbox, in order */
 	int			count;
 	int			next;			/* the first that is not handled yet */
-	TimestampTz low;			/* stamp to read its mail from */
+	int			portion;		/* how many to read at the next time */
 	TimestampTz unread_at;		/* stamp of the first mail not read; DT_NOEND:
-								 * none */
-	bool		stopped;		/* no more steps in this turn */
+								 * none is known */
+	int			ties;			/* mails of that very stamp that were read */
+	pairingheap *inbox;			/* of WfMail: handed over, or offered again;
+								 * NULL: none */
+	List	   *aside;			/* of WfMail *: postponed under this state */
+	List	   *taken;			/* of WfMail *: handled out of order */
+	WfTimers	timers;
+	List	   *fired;			/* of WfMail *: timers that fired while the
+								 * others were not known */
+
+	/* for the next turn, once this one has been written */
+	TimestampTz low;			/* stamp of the first mail not handled */
+	TimestampTz postponed_low;	/* of the first that was postponed */
+
+	bool		more_control;	/* control events are left */
+	bool		stopped;		/* no more events in this turn */
 	bool		broken;			/* its log cannot be folded: paused, and
 								 * nothing may be added */
 	bool		wants_snapshot;
 	bool		wants_passivation;
 } WfDraft;
 
-extern WfDraft *wf_draft_from_process(const WfProcess *process);
+/* something for another instance, to be delivered after the step */
+typedef struct WfLetter
+{
+	WfDraft    *from;			/* NULL: nobody */
+	char	   *id;				/* the addressee */
+	WfEvent		event;
+	int			depth;			/* of the cascade */
+	bool		from_engine;	/* needs no right */
+	bool		silent;			/* is dropped where it cannot be delivered */
+	WfPrivilege privilege;		/* what the sender's owner needs */
+	bool		stamped;		/* the handler chose the stamp */
+	bool		undone;			/* is not to be delivered after all */
+	char	   *or_start;		/* workflow, or NULL */
+	const WfAction *birth;		/* a child to be started, or NULL */
+} WfLetter;
+
+/* mail that becomes a dead letter */
+typedef struct WfBurial
+{
+	WfMail	   *mail;
+	const char *id;
+	int			workflow_id;
+	const char *reason;
+} WfBurial;
+
+/* an idempotency key that a process has used */
+typedef struct WfClaim
+{
+	WfMail	   *mail;
+	bool		with_at;
+} WfClaim;
+
+/* a timer's row that must go */
+typedef struct WfWithdrawal
+{
+	int64		instance_id;
+	WfPlace		place;
+} WfWithdrawal;
+
+typedef struct WfLinkChange
+{
+	int64		instance_id;
+	WfLink	   *link;
+	bool		added;			/* else removed */
+} WfLinkChange;
+
+/* what the steps of a turn lead to, written at its end */
+typedef struct WfOutput
+{
+	Snapshot	snapshot;		/* to read with */
+	TimestampTz now;			/* recorded_at */
+	int64		orders;			/* mails made so far */
+	int			depth;			/* of the cascade that the step is part of */
+	WfLogRow  **log;
+	int			log_count;
+	int			log_size;
+	List	   *letters;		/* of WfLetter *: to be delivered next */
+	List	   *handled;		/* of WfMail *: rows to be deleted */
+	List	   *withdrawals;	/* of WfWithdrawal * */
+	List	   *burials;		/* of WfBurial * */
+	List	   *posts;			/* of WfMail *: to be put into mailboxes */
+	List	   *claims;			/* of WfClaim * */
+	List	   *link_changes;	/* of WfLinkChange * */
+} WfOutput;
+
+extern void wf_draft_from_process(WfDraft *draft, const WfProcess *process);
 extern void wf_draft_break(WfDraft *draft, const char *reason);
 extern bool wf_draft_can_go_on(const WfDraft *draft, TimestampTz now);
 extern bool wf_draft_handle(WfDraft *draft, WfOutput *output);
+extern void wf_draft_link(WfDraft *draft, WfOutput *output, WfLinkKind kind, const char *peer, bool wanted);
 extern void wf_draft_blame(WfDraft *draft, WfOutput *output, int64 seq);
 
 #endif

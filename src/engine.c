@@ -8,7 +8,8 @@
  * the next turns one by one, so that the one that cannot is found and waits, and the others go on.
  *
  * The sweep is the safety net under the wake-ups: it walks the index on (shard, at) piece by piece, so that a backlog of a
- * million does not hold up a turn.
+ * million does not hold up a turn.  It advances in all shards about evenly, and turns handle nothing that is later than
+ * where it has got to: so processes of different shards catch up together.
  */
 #include "postgres.h"
 
@@ -19,6 +20,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "address.h"
 #include "catalog.h"
 #include "check.h"
 #include "clock.h"
@@ -34,9 +36,12 @@
 #include "worker.h"
 
 /* kept between turns: what a full batch needs, so that its pages are not given back and faulted in again */
-#define TURN_MEMORY_KEPT (4 * 1024 * 1024)
-/* one piece of a sweep */
+#define TURN_MEMORY_KEPT (16 * 1024 * 1024)
+/* one piece of a sweep, and what is read of one shard at a time */
 #define SWEEP_ROWS 20000
+#define SWEEP_SHARD_ROWS 500
+/* instances that a turn takes */
+#define MAX_INSTANCES 2000
 /* one piece of passivation */
 #define PASSIVATE_MAX 1000
 /* how long an instance waits whose turn fails, and one whose mail somebody has in hand */
@@ -46,7 +51,7 @@
 typedef struct Sweep
 {
 	uint64		shards;			/* still to be looked through */
-	TimestampTz from;			/* in the lowest of them: from here on */
+	TimestampTz from[WF_SHARDS];	/* from here on */
 } Sweep;
 
 typedef struct Engine
@@ -55,7 +60,9 @@ typedef struct Engine
 	MemoryContext turn_memory;
 	WfScheduler *scheduler;
 	WfResidents *residents;
+	WfAddresses *addresses;
 	Sweep		sweep;
+	uint64		shards;			/* run()'s */
 	int			single;			/* so many turns take one instance only */
 } Engine;
 
@@ -72,7 +79,7 @@ create_engine(MemoryContext parent, bool worker)
 												1024 * 1024, ALLOCSET_DEFAULT_MAXSIZE);
 	engine->scheduler = wf_scheduler_create(memory);
 	engine->residents = wf_resident_create(memory, worker);
-	engine->sweep.from = DT_NOBEGIN;
+	engine->addresses = wf_addresses_create(memory);
 	return engine;
 }
 
@@ -104,14 +111,22 @@ wf_engine_wake(int64 instance_id, TimestampTz at)
 		wf_scheduler_wake(my_engine()->scheduler, instance_id, at, true);
 }
 
-void
-wf_engine_sweep(uint64 shards)
+static void
+sweep_all(Engine *engine, uint64 shards)
 {
-	Sweep	   *sweep = &my_engine()->sweep;
+	Sweep	   *sweep = &engine->sweep;
 
 	/* mail may have come behind the place that a sweep under way has reached */
 	sweep->shards |= shards;
-	sweep->from = DT_NOBEGIN;
+	for (int shard = 0; shard < WF_SHARDS; shard++)
+		if ((shards & (UINT64CONST(1) << shard)) != 0)
+			sweep->from[shard] = DT_NOBEGIN;
+}
+
+void
+wf_engine_sweep(uint64 shards)
+{
+	sweep_all(my_engine(), shards);
 }
 
 static void
@@ -121,36 +136,68 @@ wake_due(int64 instance_id, TimestampTz at, void *scheduler)
 }
 
 /*
+ * The shard whose sweep is furthest behind, or -1: there is none to be swept.
+ */
+static int
+rearmost_shard(const Sweep *sweep)
+{
+	int			rearmost = -1;
+
+	for (int shard = 0; shard < WF_SHARDS; shard++)
+		if ((sweep->shards & (UINT64CONST(1) << shard)) != 0 &&
+			(rearmost < 0 || sweep->from[shard] < sweep->from[rearmost]))
+			rearmost = shard;
+	return rearmost;
+}
+
+/*
  * One piece of the sweep that has been asked for: about so many rows.
  */
 static void
 sweep_piece(Engine *engine, TimestampTz upto, int rows)
 {
-	for (int shard = 0; shard < WF_SHARDS && rows > 0; shard++)
-	{
-		uint64		bit = UINT64CONST(1) << shard;
+	Sweep	   *sweep = &engine->sweep;
+	int			shard;
 
-		if ((engine->sweep.shards & bit) == 0)
-			continue;
-		if (!wf_mailbox_find_due(shard, &engine->sweep.from, upto, &rows, wake_due, engine->scheduler))
-			break;
-		engine->sweep.shards &= ~bit;
-		engine->sweep.from = DT_NOBEGIN;
+	while (rows > 0 && (shard = rearmost_shard(sweep)) >= 0)
+	{
+		int			share = Min(rows, SWEEP_SHARD_ROWS);
+		int			left = share;
+
+		if (wf_mailbox_find_due(shard, &sweep->from[shard], upto, &left, wake_due, engine->scheduler))
+			sweep->shards &= ~(UINT64CONST(1) << shard);
+		rows -= Max(share - left, 1);
 	}
 }
 
+/*
+ * All that is due before this is known.
+ */
+static TimestampTz
+frontier(const Sweep *sweep)
+{
+	int			shard = rearmost_shard(sweep);
+
+	return shard < 0 ? DT_NOEND : sweep->from[shard];
+}
+
 static void
-init_turn(WfTurn *turn, Engine *engine, bool worker, int max_events)
+init_turn(WfTurn *turn, Engine *engine, bool worker, uint64 shards, int max_events)
 {
 	memset(turn, 0, sizeof(WfTurn));
 	turn->scheduler = engine->scheduler;
 	turn->residents = engine->residents;
 	turn->memory = engine->turn_memory;
+	turn->addresses = engine->addresses;
 	turn->worker = worker;
+	turn->userid = GetUserId();
+	turn->shards = shards;
 	turn->now = wf_clock_now();
 	turn->horizon = worker ? horizon(turn->now) : DT_NOEND;
 	turn->max_events = max_events;
-	turn->max_instances = engine->single > 0 ? 1 : max_events;
+	turn->before = frontier(&engine->sweep);
+	turn->single = engine->single > 0;
+	turn->max_instances = turn->single ? 1 : Min(max_events, MAX_INSTANCES);
 }
 
 /*
@@ -170,7 +217,7 @@ recover(Engine *engine, WfTurn *turn, const ErrorData *error)
 	}
 	ereport(cancelled ? LOG : WARNING,
 			(errcode(error->sqlerrcode),
-			 errmsg("wfproc: a turn of %d instances was rolled back: %s", turn->ready_count, error->message),
+			 errmsg("wfproc: a turn of %d instances was rolled back: %s", turn->taken_count, error->message),
 			 errdetail("Their events stay in the mailbox and are handled again.")));
 	if (cancelled)
 	{
@@ -179,12 +226,12 @@ recover(Engine *engine, WfTurn *turn, const ErrorData *error)
 	}
 	for (int i = 0; i < turn->ready_count; i++)
 		wf_resident_drop(engine->residents, turn->ready[i].instance_id);
-	if (turn->ready_count == 1)
+	if (turn->taken_count == 1)
 		wf_turn_put_back(turn, turn->ready[0].instance_id, turn->now + FAILED_DELAY_US);
 	else
 	{
 		wf_turn_put_back(turn, 0, 0);
-		engine->single = turn->ready_count;
+		engine->single = turn->taken_count;
 	}
 }
 
@@ -213,7 +260,7 @@ worker_turn(Engine *engine)
 	MemoryContext old = CurrentMemoryContext;
 	WfTurn		turn;
 
-	init_turn(&turn, engine, true, wf_batch_size);
+	init_turn(&turn, engine, true, wf_worker_shards(), wf_batch_size);
 	PG_TRY();
 	{
 		(void) turn_transaction(engine, &turn);
@@ -347,7 +394,7 @@ wf_engine_blame(const int64 *instance_ids, const int64 *seqs, int count)
 	Engine	   *engine = my_engine();
 	WfTurn		turn;
 
-	init_turn(&turn, engine, true, 1);
+	init_turn(&turn, engine, true, wf_worker_shards(), 1);
 	wf_worker_begin();
 	wf_turn_blame(&turn, instance_ids, seqs, count);
 	wf_worker_commit();
@@ -364,7 +411,8 @@ find_due(Engine *engine)
 	int			count = wf_wakeup_started_count();
 	int64	   *started = palloc(Max(count, 1) * sizeof(int64));
 
-	engine->sweep.shards = wf_gate_take_free_shards();
+	engine->shards = wf_gate_take_free_shards();
+	sweep_all(engine, engine->shards);
 	sweep_piece(engine, wf_clock_now(), INT_MAX);
 	count = wf_wakeup_started(started, count);
 	for (int i = 0; i < count; i++)
@@ -384,7 +432,7 @@ run_turns(Engine *engine, int64 max_events)
 
 		if (wf_scheduler_next(engine->scheduler) > wf_clock_now())
 			break;
-		init_turn(&turn, engine, false, batch);
+		init_turn(&turn, engine, false, engine->shards, batch);
 		handled += wf_turn_run(&turn);
 		wf_turn_settle(&turn);
 		MemoryContextReset(engine->turn_memory);

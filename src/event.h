@@ -12,6 +12,9 @@
 /* stamp of control events, which go ahead of all others */
 #define WF_AT_ONCE DT_NOBEGIN
 
+/* none: no timestamptz has that value */
+#define WF_NO_STAMP (DT_NOBEGIN + 1)
+
 typedef struct WfEvent
 {
 	int64		mail_id;		/* 0: none */
@@ -30,6 +33,8 @@ typedef struct WfLogRow
 	TimestampTz recorded_at;
 	WfEvent		event;
 	int64		digest;			/* of the state and the actions that it led to */
+	bool		live;			/* whether the clock had reached live_from */
+	Jsonb	   *reply;			/* or NULL */
 	uint8		hash[WF_SHA256_LEN];	/* chained */
 } WfLogRow;
 

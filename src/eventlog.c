@@ -1,7 +1,7 @@
 /*
  * eventlog.c: the event log: its hash chain, and the only code that reads and writes wfproc.event.
  *
- * Appended to by turn.c, for instances whose shard this backend holds: so nobody else appends to the same chain, and the
+ * Appended to by record.c, for instances whose shard this backend holds: so nobody else appends to the same chain, and the
  * primary key is the last fence (its violation is an error, and whoever meets it drops what it had cached).  Read by
  * replay.c, snapshot.c and monitor.c, on a standby too.  Rows are never changed.
  */
@@ -36,6 +36,7 @@ enum
 	COL_RECORDED_AT,
 	COL_MAIL_ID,
 	COL_DIGEST,
+	COL_LIVE,
 	COL_NAME,
 	COL_PAYLOAD,
 	COL_SENDER,
@@ -132,10 +133,12 @@ fill_row(TupleTableSlot *slot, const WfLogRow *row)
 	if (row->event.mail_id != 0)
 		wf_row_set(values, nulls, COL_MAIL_ID, Int64GetDatum(row->event.mail_id));
 	wf_row_set(values, nulls, COL_DIGEST, Int64GetDatum(row->digest));
+	wf_row_set(values, nulls, COL_LIVE, BoolGetDatum(row->live));
 	wf_row_set_text(values, nulls, COL_NAME, row->event.name);
 	wf_row_set_jsonb(values, nulls, COL_PAYLOAD, row->event.payload);
 	wf_row_set_text(values, nulls, COL_SENDER, row->event.sender);
 	wf_row_set_text(values, nulls, COL_IDEMPOTENCY_KEY, row->event.key);
+	wf_row_set_jsonb(values, nulls, COL_REPLY, row->reply);
 	wf_row_set_bytes(values, nulls, COL_HASH, row->hash, WF_SHA256_LEN);
 }
 
@@ -204,12 +207,14 @@ read_tuple(HeapTuple tuple, TupleDesc desc, WfLogRow *row)
 	row->seq = DatumGetInt64(values[COL_SEQ - 1]);
 	row->recorded_at = DatumGetTimestampTz(values[COL_RECORDED_AT - 1]);
 	row->digest = DatumGetInt64(values[COL_DIGEST - 1]);
+	row->live = DatumGetBool(values[COL_LIVE - 1]);
 	row->event.mail_id = nulls[COL_MAIL_ID - 1] ? 0 : DatumGetInt64(values[COL_MAIL_ID - 1]);
 	row->event.at = DatumGetTimestampTz(values[COL_AT - 1]);
 	row->event.name = wf_row_text(values, nulls, COL_NAME);
 	row->event.payload = wf_row_jsonb(values, nulls, COL_PAYLOAD);
 	row->event.sender = wf_row_text(values, nulls, COL_SENDER);
 	row->event.key = wf_row_text(values, nulls, COL_IDEMPOTENCY_KEY);
+	row->reply = wf_row_jsonb(values, nulls, COL_REPLY);
 	wf_row_bytes(values, nulls, COL_HASH, row->hash, WF_SHA256_LEN);
 }
 

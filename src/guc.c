@@ -23,11 +23,14 @@ int			wf_max_workers = 16;
 int			wf_sweep_interval = 60000;
 int			wf_passivate_after = 600;
 int			wf_worker_memory = 262144;
-int			wf_batch_size = 2000;
+int			wf_batch_size = 8000;
 int			wf_max_crashes = 2;
+int			wf_max_cascade = 1000;
 int			wf_max_payload = 1048576;
 int			wf_max_state = 1048576;
 int			wf_handler_memory = 262144;
+int			wf_max_actions = 20000;
+int			wf_max_postponed = 1000;
 bool		wf_superuser_handlers = true;
 bool		wf_fake_now_is_set = false;
 TimestampTz wf_fake_now_value = 0;
@@ -94,11 +97,15 @@ define_worker_settings(void)
 	DefineCustomIntVariable("wfproc.batch_size",
 							"Most events that one turn, which is one transaction, handles.",
 							NULL,
-							&wf_batch_size, 2000, 1, 100000, PGC_SIGHUP, 0, NULL, NULL, NULL);
+							&wf_batch_size, 8000, 1, 100000, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("wfproc.max_crashes",
 							"Times that an instance may be what a worker died on before it is paused.",
 							NULL,
 							&wf_max_crashes, 2, 1, 1000, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("wfproc.max_cascade",
+							"How deep a chain of messages between processes may go within one turn.",
+							"What is beyond goes through the mailbox, to a later turn.",
+							&wf_max_cascade, 1000, 1, 1000000, PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 
 /*
@@ -119,6 +126,14 @@ define_limits(void)
 							"Memory by which a server process may grow during one step before the step is cancelled.",
 							NULL,
 							&wf_handler_memory, 262144, 1024, MAX_KILOBYTES, PGC_SUSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("wfproc.max_actions",
+							"Most actions that one step may ask for.",
+							NULL,
+							&wf_max_actions, 20000, 1, 1000000, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("wfproc.max_postponed",
+							"Most events of one instance that may be postponed at one time.",
+							NULL,
+							&wf_max_postponed, 1000, 1, 1000000, PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("wfproc.superuser_handlers",
 							 "Whether the handlers of workflows that a superuser owns are run.",
 							 NULL,

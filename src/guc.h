@@ -20,6 +20,9 @@ extern int	wf_max_crashes;
 extern int	wf_max_payload;
 extern int	wf_max_state;
 extern int	wf_handler_memory;
+extern int	wf_max_actions;
+extern int	wf_max_cascade;
+extern int	wf_max_postponed;
 extern bool wf_superuser_handlers;
 
 /* for tests; the parsed value of wfproc.fake_now */

@@ -23,6 +23,7 @@
 #include "guc.h"
 #include "check.h"
 #include "handler.h"
+#include "step.h"
 #include "watchdog.h"
 
 /* the stretch under way */
@@ -245,7 +246,7 @@ add_context(void *arg)
 
 	if (step != NULL)
 		errcontext("wfproc handler %s, instance \"%s\", event \"%s\", seq " INT64_FORMAT,
-				   (const char *) arg, step->id, step->event->name, step->seq);
+				   (const char *) arg, step->instance->id, step->event->name, step->seq);
 }
 
 /*
@@ -268,7 +269,8 @@ check_state(const WfVersion *version, FunctionCallInfo fcinfo, Datum result)
 				 errmsg("handler %s returned a JSON %s for event \"%s\"", version->handler,
 						JB_ROOT_IS_SCALAR(state) ? "scalar" : "array", MyWfStep->event->name),
 				 errhint("A state is always a JSON object.")));
-	wf_check_size(state, wf_max_state, "state", "wfproc.max_state");
+	if (!MyWfStep->replaying)
+		wf_check_size(state, wf_max_state, "state", "wfproc.max_state");
 	return state;
 }
 
@@ -330,7 +332,7 @@ wf_handler_call(WfWorkflow *workflow, WfVersion *version, WfStep *step, Jsonb *s
 
 	*error = NULL;
 	enter_version(workflow, version);
-	saved_depth = wf_action_enter(step);
+	saved_depth = wf_step_enter(step);
 	wf_watchdog_step_begin(workflow->handler_timeout_ms);
 	PG_TRY();
 	{
@@ -343,13 +345,13 @@ wf_handler_call(WfWorkflow *workflow, WfVersion *version, WfStep *step, Jsonb *s
 		MemoryContextSwitchTo(caller);
 		result = memcpy(palloc(VARSIZE(fresh)), fresh, VARSIZE(fresh));
 		(void) wf_watchdog_step_end();
-		wf_action_leave(saved_depth);
+		wf_step_leave(saved_depth);
 	}
 	PG_CATCH();
 	{
 		WfExpired	expired = wf_watchdog_step_end();
 
-		wf_action_leave(saved_depth);
+		wf_step_leave(saved_depth);
 		*error = take_error(caller, workflow, expired);
 		undo_step();
 	}

@@ -4,7 +4,7 @@
 #ifndef WF_HANDLER_H
 #define WF_HANDLER_H
 
-#include "action.h"
+#include "step.h"
 #include "workflow.h"
 
 /* runs body(arg) as a stretch of steps: one read-only subtransaction */

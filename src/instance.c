@@ -1,7 +1,7 @@
 /*
  * instance.c: rows of wfproc.instance, and the only code that reads and writes them.
  *
- * A row is inserted by anybody, in the starter's transaction, and updated by the holder of the instance's shard (turn.c)
+ * A row is inserted by anybody, in the starter's transaction, and updated by the holder of the instance's shard (record.c)
  * alone; so no row needs a lock.  It is written when something changes for good, not for every event.
  *
  * Two transactions may start the same id at the same time: the one that comes second waits, and finds that the id exists
@@ -16,7 +16,6 @@
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_type.h"
-#include "commands/sequence.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -46,6 +45,8 @@ enum
 	COL_ATTEMPTS,
 	COL_CRASHES,
 	COL_STATUS,
+	COL_CANCELLING,
+	COL_STATE_TIMERS,
 	COL_STARTED_AT,
 	COL_LIVE_FROM,
 	COL_CLOSED_AT,
@@ -105,10 +106,17 @@ read_tuple(HeapTuple tuple, TupleDesc desc, WfInstance *instance)
 	instance->status = parse_status(wf_row_text(values, nulls, COL_STATUS));
 	instance->attempts = DatumGetInt32(values[COL_ATTEMPTS - 1]);
 	instance->crashes = DatumGetInt32(values[COL_CRASHES - 1]);
+	instance->cancelling = DatumGetBool(values[COL_CANCELLING - 1]);
+	instance->state_timers = DatumGetBool(values[COL_STATE_TIMERS - 1]);
 	instance->started_at = DatumGetTimestampTz(values[COL_STARTED_AT - 1]);
 	instance->live_from = DatumGetTimestampTz(values[COL_LIVE_FROM - 1]);
 	instance->closed_at = nulls[COL_CLOSED_AT - 1] ? 0 : DatumGetTimestampTz(values[COL_CLOSED_AT - 1]);
 	instance->retry_at = nulls[COL_RETRY_AT - 1] ? DT_NOBEGIN : DatumGetTimestampTz(values[COL_RETRY_AT - 1]);
+	instance->parent = wf_row_text(values, nulls, COL_PARENT);
+	instance->attributes = wf_row_jsonb(values, nulls, COL_ATTRIBUTES);
+	/* most have none, and share it */
+	if (JB_ROOT_COUNT(instance->attributes) == 0)
+		instance->attributes = wf_check_empty_object();
 	instance->result = wf_row_jsonb(values, nulls, COL_RESULT);
 	instance->error = wf_row_text(values, nulls, COL_ERROR);
 }
@@ -259,10 +267,13 @@ insert_rows(const WfWorkflow *workflow, int version, TimestampTz live_from, Json
 	wf_spi_end(&spi);
 }
 
-static int64
-next_instance_id(void)
+/*
+ * Draws an instance_id.
+ */
+int64
+wf_instance_next_id(void)
 {
-	return nextval_internal(wf_catalog_oid(WF_INSTANCE_SEQ), false);
+	return wf_catalog_next_number(WF_INSTANCE_SEQ);
 }
 
 static char *
@@ -299,6 +310,8 @@ insert_row(const WfStart *start, int64 instance_id, const char *id, int workflow
 	wf_row_set(values, nulls, COL_ATTEMPTS, Int32GetDatum(0));
 	wf_row_set(values, nulls, COL_CRASHES, Int32GetDatum(0));
 	wf_row_set_text(values, nulls, COL_STATUS, wf_instance_status_name(WF_RUNNING));
+	wf_row_set(values, nulls, COL_CANCELLING, BoolGetDatum(false));
+	wf_row_set(values, nulls, COL_STATE_TIMERS, BoolGetDatum(false));
 	wf_row_set(values, nulls, COL_STARTED_AT, TimestampTzGetDatum(start->at));
 	wf_row_set(values, nulls, COL_LIVE_FROM, TimestampTzGetDatum(start->live_from));
 	wf_row_set_jsonb(values, nulls, COL_ATTRIBUTES, start->attributes);
@@ -381,7 +394,7 @@ wf_instance_start(WfWorkflow *workflow, const WfStart *start)
 	/* raises 42704 where there is no such version */
 	if (start->version != workflow->current_version)
 		(void) wf_workflow_version(workflow, start->version);
-	instance_id = next_instance_id();
+	instance_id = wf_instance_next_id();
 	if (!start->ignore_existing)
 		insert_row(start, instance_id, id, workflow->workflow_id);
 	else if (!insert_row_if_new(start, instance_id, id, workflow))
@@ -404,7 +417,7 @@ wf_instance_start_many(WfWorkflow *workflow, const char *const *ids, const Times
 	WfMailWriter *writer = wf_mailbox_writer_open(count);
 
 	for (int i = 0; i < count; i++)
-		instance_ids[i] = next_instance_id();
+		instance_ids[i] = wf_instance_next_id();
 	for (int i = 0; i < count; i += START_BATCH)
 		insert_rows(workflow, workflow->current_version, live_from, attributes, ids + i, ats + i,
 					Min(START_BATCH, count - i), instance_ids + i);
@@ -421,13 +434,35 @@ wf_instance_start_many(WfWorkflow *workflow, const char *const *ids, const Times
 }
 
 /*
- * Columns that a turn changes, as of *instance.
+ * The columns that a turn changes.
+ */
+static void
+set_changing(Datum *values, bool *nulls, const WfInstance *instance)
+{
+	wf_row_set(values, nulls, COL_VERSION, Int32GetDatum(instance->version));
+	wf_row_set(values, nulls, COL_ATTEMPTS, Int32GetDatum(instance->attempts));
+	wf_row_set(values, nulls, COL_CRASHES, Int32GetDatum(instance->crashes));
+	wf_row_set_text(values, nulls, COL_STATUS, wf_instance_status_name(instance->status));
+	wf_row_set(values, nulls, COL_CANCELLING, BoolGetDatum(instance->cancelling));
+	wf_row_set(values, nulls, COL_STATE_TIMERS, BoolGetDatum(instance->state_timers));
+	if (instance->closed_at != 0)
+		wf_row_set(values, nulls, COL_CLOSED_AT, TimestampTzGetDatum(instance->closed_at));
+	if (instance->retry_at != DT_NOBEGIN)
+		wf_row_set(values, nulls, COL_RETRY_AT, TimestampTzGetDatum(instance->retry_at));
+	wf_row_set_jsonb(values, nulls, COL_ATTRIBUTES, instance->attributes);
+	wf_row_set_jsonb(values, nulls, COL_RESULT, instance->result);
+	wf_row_set_text(values, nulls, COL_ERROR, instance->error);
+}
+
+/*
+ * The row with those columns as of *instance.
  */
 static HeapTuple
 changed_tuple(HeapTuple old, TupleDesc desc, const WfInstance *instance)
 {
 	static const int changing[] = {
-		COL_VERSION, COL_ATTEMPTS, COL_CRASHES, COL_STATUS, COL_CLOSED_AT, COL_RETRY_AT, COL_RESULT, COL_ERROR
+		COL_VERSION, COL_ATTEMPTS, COL_CRASHES, COL_STATUS, COL_CANCELLING, COL_STATE_TIMERS, COL_CLOSED_AT, COL_RETRY_AT,
+		COL_ATTRIBUTES, COL_RESULT, COL_ERROR
 	};
 	Datum		values[COLUMNS];
 	bool		nulls[COLUMNS];
@@ -437,17 +472,39 @@ changed_tuple(HeapTuple old, TupleDesc desc, const WfInstance *instance)
 	memset(replace, false, sizeof(replace));
 	for (int i = 0; i < lengthof(changing); i++)
 		replace[changing[i] - 1] = true;
-	wf_row_set(values, nulls, COL_VERSION, Int32GetDatum(instance->version));
-	wf_row_set(values, nulls, COL_ATTEMPTS, Int32GetDatum(instance->attempts));
-	wf_row_set(values, nulls, COL_CRASHES, Int32GetDatum(instance->crashes));
-	wf_row_set_text(values, nulls, COL_STATUS, wf_instance_status_name(instance->status));
-	if (instance->closed_at != 0)
-		wf_row_set(values, nulls, COL_CLOSED_AT, TimestampTzGetDatum(instance->closed_at));
-	if (instance->retry_at != DT_NOBEGIN)
-		wf_row_set(values, nulls, COL_RETRY_AT, TimestampTzGetDatum(instance->retry_at));
-	wf_row_set_jsonb(values, nulls, COL_RESULT, instance->result);
-	wf_row_set_text(values, nulls, COL_ERROR, instance->error);
+	set_changing(values, nulls, instance);
 	return heap_modify_tuple(old, desc, values, nulls, replace);
+}
+
+/*
+ * Inserts the rows of new instances, which have their numbers, and may have closed already.  Where an id is taken that is
+ * the server's own error, unique_violation.  Their mail is the caller's affair.
+ */
+void
+wf_instance_insert(WfInstance *const *instances, int count)
+{
+	WfBatch    *batch = wf_batch_open(WF_INSTANCE, COLUMNS, count);
+
+	for (int i = 0; i < count; i++)
+	{
+		const WfInstance *instance = instances[i];
+		TupleTableSlot *slot = wf_batch_begin_row(batch);
+		Datum	   *values = slot->tts_values;
+		bool	   *nulls = slot->tts_isnull;
+
+		wf_row_set(values, nulls, COL_INSTANCE_ID, Int64GetDatum(instance->instance_id));
+		wf_row_set_text(values, nulls, COL_ID, instance->id);
+		wf_row_set(values, nulls, COL_WORKFLOW_ID, Int32GetDatum(instance->workflow_id));
+		wf_row_set(values, nulls, COL_STARTED_AT, TimestampTzGetDatum(instance->started_at));
+		wf_row_set(values, nulls, COL_LIVE_FROM, TimestampTzGetDatum(instance->live_from));
+		wf_row_set_text(values, nulls, COL_PARENT, instance->parent);
+		set_changing(values, nulls, instance);
+		wf_batch_end_row(batch);
+		wf_wakeup_note_started(instance->instance_id);
+		if (WF_IS_CLOSED(instance->status))
+			wf_wakeup_note_closed(instance->instance_id);
+	}
+	wf_batch_close(batch);
 }
 
 /*

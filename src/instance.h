@@ -31,10 +31,14 @@ typedef struct WfInstance
 	WfStatus	status;
 	int			attempts;
 	int			crashes;
+	bool		cancelling;		/* a cancel was deferred */
+	bool		state_timers;	/* it has ever set a timer with a state_key */
 	TimestampTz started_at;		/* stamp of its start event */
 	TimestampTz live_from;
 	TimestampTz closed_at;		/* 0 where it is open */
 	TimestampTz retry_at;		/* DT_NOBEGIN: no retry is waited for */
+	char	   *parent;			/* id, or NULL */
+	Jsonb	   *attributes;
 	Jsonb	   *result;			/* or NULL */
 	char	   *error;			/* or NULL */
 } WfInstance;
@@ -51,6 +55,7 @@ typedef struct WfStart
 	bool		ignore_existing;
 } WfStart;
 
+extern int64 wf_instance_next_id(void);
 extern const char *wf_instance_status_name(WfStatus status);
 extern bool wf_instance_find(const char *id, WfInstance *instance);
 extern bool wf_instance_read(int64 instance_id, Snapshot snapshot, WfInstance *instance);
@@ -60,6 +65,7 @@ extern void wf_instance_require_accepts(const WfWorkflow *workflow, const char *
 extern char *wf_instance_start(WfWorkflow *workflow, const WfStart *start);
 extern void wf_instance_start_many(WfWorkflow *workflow, const char *const *ids, const TimestampTz *ats, int count,
 								   Jsonb *attributes, Jsonb *input, int64 *instance_ids);
+extern void wf_instance_insert(WfInstance *const *instances, int count);
 extern void wf_instance_update(const WfInstance *instance);
 
 #endif

@@ -1,13 +1,16 @@
 /*
  * mailbox.c: events that their instance has not handled yet, and the only code that reads and writes wfproc.mailbox.
  *
- * Rows are inserted by anybody, in the sender's transaction, and deleted by the holder of the instance's shard (turn.c) or
- * by who takes an event back (api.c); never updated.  A turn deletes by TID without waiting: the caller keeps the snapshot
- * that a mail was read with registered until then, since only that keeps VACUUM from giving the TID to another row (and
- * what is toasted cannot be deleted without one).
+ * Rows are inserted by anybody, in the sender's transaction, and deleted by the holder of the instance's shard (record.c)
+ * or by who takes an event back (api.c); never updated.  Timers are written by the holder alone.  A turn deletes by TID
+ * without waiting: the caller keeps the snapshot that a mail was read with registered until then, since only that keeps
+ * VACUUM from giving the TID to another row (and what is toasted cannot be deleted without one).
  *
- * mail_id gives events of one stamp an order, that of sending; across sessions it is not the order of commit, so nobody
- * may look for new mail by it.
+ * Mail is handled in the order of (at, origin, mail_id): of one stamp, what comes from outside is handled before what
+ * processes have made, whether that has a row already or is handed over in memory.  mail_id gives the rest an order,
+ * that of sending; across sessions it is not the order of commit, so nobody may look for new mail by it.
+ *
+ * wfproc.dead_letter is written here, too: the holder of a shard buries, a client takes dead letters out again (control.c).
  */
 #include "postgres.h"
 
@@ -17,7 +20,6 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
-#include "commands/sequence.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
@@ -36,12 +38,15 @@ enum
 {
 	COL_INSTANCE_ID = 1,
 	COL_AT,
+	COL_ORIGIN,
 	COL_MAIL_ID,
 	COL_SHARD,
+	COL_POSTPONED,
 	COL_NAME,
 	COL_PAYLOAD,
 	COL_SENDER,
 	COL_TIMER,
+	COL_STATE_KEY,
 	COL_IDEMPOTENCY_KEY,
 	COLUMNS = COL_IDEMPOTENCY_KEY
 };
@@ -51,6 +56,7 @@ enum
 {
 	DEAD_MAIL_ID = 1,
 	DEAD_INSTANCE_ID,
+	DEAD_WORKFLOW_ID,
 	DEAD_ID,
 	DEAD_AT,
 	DEAD_NAME,
@@ -61,6 +67,9 @@ enum
 	DEAD_DIED_AT,
 	DEAD_COLUMNS = DEAD_DIED_AT
 };
+
+/* rows that wf_mailbox_find_control() looks at */
+#define MAX_CONTROL_ROWS 10000
 
 struct WfMailScan
 {
@@ -75,17 +84,21 @@ struct WfMailWriter
 	WfBatch    *batch;
 };
 
-static int64
-next_mail_id(void)
+/*
+ * Draws a mail_id.
+ */
+int64
+wf_mailbox_next_id(void)
 {
-	return nextval_internal(wf_catalog_oid(WF_MAIL_SEQ), false);
+	return wf_catalog_next_number(WF_MAIL_SEQ);
 }
 
 static void
-fill_row(Datum *values, bool *nulls, int64 instance_id, int64 mail_id, const WfEvent *event)
+fill_row(Datum *values, bool *nulls, int64 instance_id, int64 mail_id, WfOrigin origin, const WfEvent *event)
 {
 	wf_row_set(values, nulls, COL_INSTANCE_ID, Int64GetDatum(instance_id));
 	wf_row_set(values, nulls, COL_AT, TimestampTzGetDatum(event->at));
+	wf_row_set(values, nulls, COL_ORIGIN, Int16GetDatum(origin));
 	wf_row_set(values, nulls, COL_MAIL_ID, Int64GetDatum(mail_id));
 	wf_row_set(values, nulls, COL_SHARD, Int16GetDatum(wf_shard_of(instance_id)));
 	wf_row_set_text(values, nulls, COL_NAME, event->name);
@@ -102,13 +115,13 @@ int64
 wf_mailbox_put(int64 instance_id, const WfEvent *event)
 {
 	Relation	rel = wf_rows_open(WF_MAILBOX, RowExclusiveLock, COLUMNS);
-	int64		mail_id = event->mail_id != 0 ? event->mail_id : next_mail_id();
+	int64		mail_id = event->mail_id != 0 ? event->mail_id : wf_mailbox_next_id();
 	Datum		values[COLUMNS];
 	bool		nulls[COLUMNS];
 	HeapTuple	tuple;
 
 	memset(nulls, true, sizeof(nulls));
-	fill_row(values, nulls, instance_id, mail_id, event);
+	fill_row(values, nulls, instance_id, mail_id, WF_FROM_OUTSIDE, event);
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 	CatalogTupleInsert(rel, tuple);
 	heap_freetuple(tuple);
@@ -132,13 +145,36 @@ wf_mailbox_writer_open(int expected)
 int64
 wf_mailbox_writer_put(WfMailWriter *writer, int64 instance_id, const WfEvent *event)
 {
-	int64		mail_id = next_mail_id();
+	int64		mail_id = wf_mailbox_next_id();
 	TupleTableSlot *slot = wf_batch_begin_row(writer->batch);
 
-	fill_row(slot->tts_values, slot->tts_isnull, instance_id, mail_id, event);
+	fill_row(slot->tts_values, slot->tts_isnull, instance_id, mail_id, WF_FROM_OUTSIDE, event);
 	wf_batch_end_row(writer->batch);
 	wf_wakeup_note(instance_id, event->at);
 	return mail_id;
+}
+
+/*
+ * The same for mail that a process has made, or that was postponed, as it is.  It gets a mail_id where it has none; its
+ * addressee's worker is woken at commit where "wake".
+ */
+void
+wf_mailbox_writer_put_mail(WfMailWriter *writer, WfMail *mail, bool wake)
+{
+	TupleTableSlot *slot = wf_batch_begin_row(writer->batch);
+	Datum	   *values = slot->tts_values;
+	bool	   *nulls = slot->tts_isnull;
+
+	if (mail->event.mail_id == 0)
+		mail->event.mail_id = wf_mailbox_next_id();
+	fill_row(values, nulls, mail->instance_id, mail->event.mail_id, mail->origin, &mail->event);
+	wf_row_set_text(values, nulls, COL_TIMER, mail->timer);
+	wf_row_set_text(values, nulls, COL_STATE_KEY, mail->state_key);
+	if (mail->postponed != WF_NOT_POSTPONED)
+		wf_row_set(values, nulls, COL_POSTPONED, Int64GetDatum(mail->postponed));
+	wf_batch_end_row(writer->batch);
+	if (wake)
+		wf_wakeup_note(mail->instance_id, mail->event.at);
 }
 
 void
@@ -189,6 +225,10 @@ read_row(const Datum *values, const bool *nulls, ItemPointer tid, WfMail *mail)
 	memset(mail, 0, sizeof(WfMail));
 	mail->instance_id = DatumGetInt64(values[COL_INSTANCE_ID - 1]);
 	mail->tid = *tid;
+	mail->origin = (WfOrigin) DatumGetInt16(values[COL_ORIGIN - 1]);
+	mail->postponed = nulls[COL_POSTPONED - 1] ? WF_NOT_POSTPONED : DatumGetInt64(values[COL_POSTPONED - 1]);
+	mail->timer = wf_row_text(values, nulls, COL_TIMER);
+	mail->state_key = wf_row_text(values, nulls, COL_STATE_KEY);
 	mail->event.mail_id = DatumGetInt64(values[COL_MAIL_ID - 1]);
 	mail->event.at = DatumGetTimestampTz(values[COL_AT - 1]);
 	mail->event.name = wf_row_text(values, nulls, COL_NAME);
@@ -380,10 +420,103 @@ wf_mailbox_take(int64 instance_id, int64 mail_id, WfMail *mail)
 }
 
 /*
- * Makes a mail a dead letter: it will not be handled, for that reason.  Its row in the mailbox is the caller's affair.
+ * Deletes the mail at a place, whose instance's shard this backend holds; the snapshot is a registered one.  False where it
+ * is not there, as far as the snapshot sees, or was deleted already.  Does not wait.
+ */
+bool
+wf_mailbox_remove(int64 instance_id, const WfPlace *place, Snapshot snapshot)
+{
+	Relation	rel = wf_rows_open(WF_MAILBOX, RowExclusiveLock, COLUMNS);
+	ScanKeyData keys[4];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		removed = false;
+
+	Assert(HaveRegisteredOrActiveSnapshot());
+	ScanKeyInit(&keys[0], COL_INSTANCE_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(instance_id));
+	ScanKeyInit(&keys[1], COL_AT, BTEqualStrategyNumber, F_TIMESTAMPTZ_EQ, TimestampTzGetDatum(place->at));
+	ScanKeyInit(&keys[2], COL_ORIGIN, BTEqualStrategyNumber, F_INT2EQ, Int16GetDatum(place->origin));
+	ScanKeyInit(&keys[3], COL_MAIL_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(place->mail_id));
+	scan = systable_beginscan(rel, wf_catalog_oid(WF_MAILBOX_PKEY), true, snapshot, 4, keys);
+	tuple = systable_getnext(scan);
+
+	/*
+	 * what an earlier command of this transaction has deleted the snapshot
+	 * still sees, but to delete it again would be an error
+	 */
+	if (HeapTupleIsValid(tuple) && systable_recheck_tuple(scan, tuple))
+	{
+		WfMail		mail = {.tid = tuple->t_self};
+
+		removed = delete_by_tid(&mail, false) == TM_Ok;
+	}
+	systable_endscan(scan);
+	table_close(rel, NoLock);
+	return removed;
+}
+
+/*
+ * Calls found, in the caller's memory context, for each timer among an instance's mail, all of which is looked through.
+ * What is no timer is not copied.  The mail lives until the next.
  */
 void
-wf_mailbox_bury(const WfMail *mail, const char *id, const char *reason)
+wf_mailbox_find_timers(int64 instance_id, Snapshot snapshot, WfTimerCallback found, void *arg)
+{
+	WfMailScan *scan = wf_mailbox_open(instance_id, DT_NOBEGIN, snapshot);
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS];
+	ItemPointerData tid;
+
+	while (next_tuple(scan, values, nulls, &tid))
+	{
+		WfMail		mail;
+		MemoryContext caller;
+
+		CHECK_FOR_INTERRUPTS();
+		if (nulls[COL_TIMER - 1])
+			continue;
+		MemoryContextReset(scan->memory);
+		caller = MemoryContextSwitchTo(scan->memory);
+		read_row(values, nulls, &tid, &mail);
+		MemoryContextSwitchTo(caller);
+		found(&mail, arg);
+	}
+	wf_mailbox_close(scan);
+}
+
+/*
+ * Reads the first of an instance's mail up to a stamp that is an engine's event, those ahead of all others (WF_AT_ONCE) left
+ * out, into *mail, in the current memory context.  False where there is none among the first MAX_CONTROL_ROWS.
+ */
+bool
+wf_mailbox_find_control(int64 instance_id, TimestampTz upto, Snapshot snapshot, WfMail *mail)
+{
+	WfMailScan *scan = wf_mailbox_open(instance_id, WF_NO_STAMP, snapshot);
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS];
+	ItemPointerData tid;
+	bool		found = false;
+
+	for (int i = 0; i < MAX_CONTROL_ROWS && !found && next_tuple(scan, values, nulls, &tid); i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (DatumGetTimestampTz(values[COL_AT - 1]) > upto)
+			break;
+		found = WF_IS_ENGINE_EVENT(VARDATA_ANY(DatumGetTextPP(values[COL_NAME - 1])));
+	}
+	if (found)
+		read_row(values, nulls, &tid, mail);
+	wf_mailbox_close(scan);
+	return found;
+}
+
+/*
+ * Makes a mail a dead letter: it will not be handled, for that reason.  Its row in the mailbox is the caller's affair.
+ * workflow_id: the addressee's, or the sender's where there is no addressee (instance_id 0).  It gets a mail_id where it
+ * has none.
+ */
+void
+wf_mailbox_bury(const WfMail *mail, const char *id, int workflow_id, const char *reason)
 {
 	Relation	rel = wf_rows_open(WF_DEAD_LETTER, RowExclusiveLock, DEAD_COLUMNS);
 	Datum		values[DEAD_COLUMNS];
@@ -391,8 +524,11 @@ wf_mailbox_bury(const WfMail *mail, const char *id, const char *reason)
 	HeapTuple	tuple;
 
 	memset(nulls, true, sizeof(nulls));
-	wf_row_set(values, nulls, DEAD_MAIL_ID, Int64GetDatum(mail->event.mail_id));
-	wf_row_set(values, nulls, DEAD_INSTANCE_ID, Int64GetDatum(mail->instance_id));
+	wf_row_set(values, nulls, DEAD_MAIL_ID,
+			   Int64GetDatum(mail->event.mail_id != 0 ? mail->event.mail_id : wf_mailbox_next_id()));
+	if (mail->instance_id != 0)
+		wf_row_set(values, nulls, DEAD_INSTANCE_ID, Int64GetDatum(mail->instance_id));
+	wf_row_set(values, nulls, DEAD_WORKFLOW_ID, Int32GetDatum(workflow_id));
 	wf_row_set_text(values, nulls, DEAD_ID, id);
 	wf_row_set(values, nulls, DEAD_AT, TimestampTzGetDatum(mail->event.at));
 	wf_row_set_text(values, nulls, DEAD_NAME, mail->event.name);
@@ -405,4 +541,60 @@ wf_mailbox_bury(const WfMail *mail, const char *id, const char *reason)
 	CatalogTupleInsert(rel, tuple);
 	heap_freetuple(tuple);
 	table_close(rel, NoLock);
+}
+
+static void
+read_dead_letter(HeapTuple tuple, TupleDesc desc, WfMail *mail, char **id)
+{
+	Datum		values[DEAD_COLUMNS];
+	bool		nulls[DEAD_COLUMNS];
+
+	heap_deform_tuple(tuple, desc, values, nulls);
+	memset(mail, 0, sizeof(WfMail));
+	/* it has no row in the mailbox */
+	ItemPointerSetInvalid(&mail->tid);
+	mail->postponed = WF_NOT_POSTPONED;
+	mail->instance_id = nulls[DEAD_INSTANCE_ID - 1] ? 0 : DatumGetInt64(values[DEAD_INSTANCE_ID - 1]);
+	mail->event.mail_id = DatumGetInt64(values[DEAD_MAIL_ID - 1]);
+	mail->event.at = DatumGetTimestampTz(values[DEAD_AT - 1]);
+	mail->event.name = wf_row_text(values, nulls, DEAD_NAME);
+	mail->event.payload = wf_row_jsonb(values, nulls, DEAD_PAYLOAD);
+	mail->event.sender = wf_row_text(values, nulls, DEAD_SENDER);
+	mail->event.key = wf_row_text(values, nulls, DEAD_IDEMPOTENCY_KEY);
+	*id = wf_row_text(values, nulls, DEAD_ID);
+}
+
+/*
+ * Takes a dead letter out of its table, and fills *mail and the id that it was for, in the current memory context;
+ * instance_id is 0 where nobody had that id.  False where it is not there (any more).  Waits, within lock_timeout, for
+ * another who takes it.
+ */
+bool
+wf_mailbox_exhume(int64 mail_id, WfMail *mail, char **id)
+{
+	Relation	rel = wf_rows_open(WF_DEAD_LETTER, RowExclusiveLock, DEAD_COLUMNS);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		taken = false;
+
+	ScanKeyInit(&key, DEAD_MAIL_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(mail_id));
+	scan = systable_beginscan(rel, wf_catalog_oid(WF_DEAD_LETTER_PKEY), true, snapshot, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		ItemPointerData tid = tuple->t_self;
+		TM_FailureData tmfd;
+
+		read_dead_letter(tuple, RelationGetDescr(rel), mail, id);
+		taken = table_tuple_delete(rel, &tid, GetCurrentCommandId(true), InvalidSnapshot, InvalidSnapshot, true, &tmfd,
+								   false) == TM_Ok;
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, NoLock);
+	if (taken)
+		CommandCounterIncrement();
+	return taken;
 }

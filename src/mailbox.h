@@ -10,14 +10,42 @@
 
 #include "event.h"
 
+/* of events of one stamp, those from outside come first */
+typedef enum WfOrigin
+{
+	WF_FROM_OUTSIDE,
+	WF_FROM_PROCESS
+} WfOrigin;
+
+/* not postponed */
+#define WF_NOT_POSTPONED (-1)
+
 typedef struct WfMail
 {
-	pairingheap_node node;		/* for the turn's queue */
+	pairingheap_node node;		/* in its draft's inbox */
 	int64		instance_id;
-	void	   *addressee;		/* for the turn: whose it is */
-	ItemPointerData tid;
+	ItemPointerData tid;		/* invalid: it was handed over in memory, and
+								 * has no row */
+	WfOrigin	origin;
+	int64		order;			/* of what has no mail_id yet: order of making
+								 * in the turn */
+	int			depth;			/* of the cascade that it is part of */
+	int64		postponed;		/* the last seq when it was, or
+								 * WF_NOT_POSTPONED */
+	bool		rewrite;		/* its row, if any, is to be written anew */
+	bool		row_postponed;	/* its row says that it is postponed */
+	char	   *timer;			/* its name, or NULL: no timer */
+	char	   *state_key;		/* whose change cancels the timer, or NULL */
 	WfEvent		event;
 } WfMail;
+
+/* where a mail is: the order in which mail is handled, within an instance and across them */
+typedef struct WfPlace
+{
+	TimestampTz at;
+	WfOrigin	origin;
+	int64		mail_id;
+} WfPlace;
 
 /* how a delete went */
 typedef enum WfMailGone
@@ -30,10 +58,12 @@ typedef struct WfMailWriter WfMailWriter;
 typedef struct WfMailScan WfMailScan;
 
 extern int64 wf_mailbox_put(int64 instance_id, const WfEvent *event);
+extern int64 wf_mailbox_next_id(void);
 
 /* many at once; they are there once the writer is closed */
 extern WfMailWriter *wf_mailbox_writer_open(int expected);
 extern int64 wf_mailbox_writer_put(WfMailWriter *writer, int64 instance_id, const WfEvent *event);
+extern void wf_mailbox_writer_put_mail(WfMailWriter *writer, WfMail *mail, bool wake);
 extern void wf_mailbox_writer_close(WfMailWriter *writer);
 
 /* mail of an instance from a stamp on, in order; a mail's pointers live until the next call */
@@ -50,7 +80,19 @@ typedef void (*WfDueCallback) (int64 instance_id, TimestampTz at, void *arg);
 extern bool wf_mailbox_find_due(int shard, TimestampTz *from, TimestampTz upto, int *rows, WfDueCallback found, void *arg);
 extern bool wf_mailbox_find(int64 instance_id, int64 mail_id, WfMail *mail);
 extern WfMailGone wf_mailbox_delete(const WfMail *mail);
+extern bool wf_mailbox_remove(int64 instance_id, const WfPlace *place, Snapshot snapshot);
 extern bool wf_mailbox_take(int64 instance_id, int64 mail_id, WfMail *mail);
-extern void wf_mailbox_bury(const WfMail *mail, const char *id, const char *reason);
+
+/* the timers of an instance: all of its mailbox is read */
+typedef void (*WfTimerCallback) (const WfMail *mail, void *arg);
+
+extern void wf_mailbox_find_timers(int64 instance_id, Snapshot snapshot, WfTimerCallback found, void *arg);
+
+/* the first of an instance's due mails that is an engine's event with a finite stamp */
+extern bool wf_mailbox_find_control(int64 instance_id, TimestampTz upto, Snapshot snapshot, WfMail *mail);
+
+/* dead letters */
+extern void wf_mailbox_bury(const WfMail *mail, const char *id, int workflow_id, const char *reason);
+extern bool wf_mailbox_exhume(int64 mail_id, WfMail *mail, char **id);
 
 #endif

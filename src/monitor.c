@@ -125,8 +125,8 @@ wfproc_digest(PG_FUNCTION_ARGS)
 static void
 put_log_row(ReturnSetInfo *result, const WfLogRow *row)
 {
-	Datum		values[10];
-	bool		nulls[10];
+	Datum		values[12];
+	bool		nulls[12];
 
 	memset(nulls, true, sizeof(nulls));
 	wf_row_set(values, nulls, 1, Int64GetDatum(row->seq));
@@ -138,8 +138,10 @@ put_log_row(ReturnSetInfo *result, const WfLogRow *row)
 	if (row->event.mail_id != 0)
 		wf_row_set(values, nulls, 7, Int64GetDatum(row->event.mail_id));
 	wf_row_set_text(values, nulls, 8, row->event.key);
-	wf_row_set(values, nulls, 9, Int64GetDatum(row->digest));
-	wf_row_set_bytes(values, nulls, 10, row->hash, WF_SHA256_LEN);
+	wf_row_set_jsonb(values, nulls, 9, row->reply);
+	wf_row_set(values, nulls, 10, BoolGetDatum(row->live));
+	wf_row_set(values, nulls, 11, Int64GetDatum(row->digest));
+	wf_row_set_bytes(values, nulls, 12, row->hash, WF_SHA256_LEN);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
@@ -169,10 +171,11 @@ wfproc_history(PG_FUNCTION_ARGS)
 }
 
 static void
-put_mail(ReturnSetInfo *result, const WfEvent *event, TimestampTz now)
+put_mail(ReturnSetInfo *result, const WfMail *mail, TimestampTz now)
 {
-	Datum		values[7];
-	bool		nulls[7];
+	const WfEvent *event = &mail->event;
+	Datum		values[9];
+	bool		nulls[9];
 
 	wf_row_set(values, nulls, 1, Int64GetDatum(event->mail_id));
 	wf_row_set(values, nulls, 2, TimestampTzGetDatum(event->at));
@@ -180,35 +183,34 @@ put_mail(ReturnSetInfo *result, const WfEvent *event, TimestampTz now)
 	wf_row_set_jsonb(values, nulls, 4, event->payload);
 	wf_row_set_text(values, nulls, 5, event->sender);
 	wf_row_set_text(values, nulls, 6, event->key);
-	wf_row_set(values, nulls, 7, BoolGetDatum(event->at <= now));
+	wf_row_set(values, nulls, 7, BoolGetDatum(mail->timer != NULL));
+	wf_row_set(values, nulls, 8, BoolGetDatum(mail->postponed != WF_NOT_POSTPONED));
+	wf_row_set(values, nulls, 9, BoolGetDatum(event->at <= now));
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
 /*
- * The stamp of the mail after which agenda() goes on.  Where that is not there any more it was handled, and so was all that
- * came before it: what is left comes after.
+ * Finds the mail after which agenda() goes on: *at becomes its stamp.  False where it is not there (any more): then it was
+ * handled, and so was what came before it, unless that was postponed; all that is left is to be listed.
  */
-static TimestampTz
-place_of(const WfInstance *instance, int64 after)
+static bool
+find_place(const WfInstance *instance, int64 mail_id, TimestampTz *at)
 {
 	WfMailScan *scan;
 	WfMail		mail;
-	TimestampTz at = DT_NOBEGIN;
+	bool		found = false;
 
-	if (after <= 0)
-		return at;
+	if (mail_id <= 0)
+		return false;
 	scan = wf_mailbox_open(instance->instance_id, DT_NOBEGIN, GetActiveSnapshot());
-	while (wf_mailbox_next(scan, &mail))
+	while (!found && wf_mailbox_next(scan, &mail))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (mail.event.mail_id == after)
-		{
-			at = mail.event.at;
-			break;
-		}
+		found = mail.event.mail_id == mail_id;
+		*at = mail.event.at;
 	}
 	wf_mailbox_close(scan);
-	return at;
+	return found;
 }
 
 /*
@@ -218,25 +220,30 @@ Datum
 wfproc_agenda(PG_FUNCTION_ARGS)
 {
 	TimestampTz now = wf_clock_now();
+	TimestampTz from = DT_NOBEGIN;
 	WfInstance	instance;
 	WfMailScan *scan;
 	WfMail		mail;
-	TimestampTz from;
+	bool		before;			/* still up to the place */
 	int64		after;
 	int			max;
 
 	get_page(fcinfo, &after, &max);
 	(void) get_readable(fcinfo, &instance);
 	InitMaterializedSRF(fcinfo, 0);
-	from = place_of(&instance, after);
-	scan = wf_mailbox_open(instance.instance_id, from, GetActiveSnapshot());
+	before = find_place(&instance, after, &from);
+	scan = wf_mailbox_open(instance.instance_id, before ? from : DT_NOBEGIN, GetActiveSnapshot());
 	while (max > 0 && wf_mailbox_next(scan, &mail))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (mail.event.at == from && mail.event.mail_id <= after)
-			continue;
-		put_mail((ReturnSetInfo *) fcinfo->resultinfo, &mail.event, now);
-		max--;
+		if (before)
+			/* by the same snapshot, so it is met again */
+			before = mail.event.mail_id != after;
+		else
+		{
+			put_mail((ReturnSetInfo *) fcinfo->resultinfo, &mail, now);
+			max--;
+		}
 	}
 	wf_mailbox_close(scan);
 	return (Datum) 0;

@@ -12,6 +12,7 @@
 #include "check.h"
 #include "handler.h"
 #include "process.h"
+#include "step.h"
 
 /*
  * The fold of an empty log, but for the hash, which is the log's affair.
@@ -70,39 +71,55 @@ engine_step(const WfFold *before, WfFold *after, List **actions)
 }
 
 /*
- * One step.  Fills *after (but for its hash, which covers the time at which the row is written), *actions and *digest, in
- * the current memory context.  Returns false with *error where the handler raised: nothing has happened then.  Called
- * within a stretch of handler.h.
+ * Whether two states are the same; jsonb has one form for each value, but for the scale of numbers.
  */
 bool
-wf_process_step(WfWorkflow *workflow, WfVersion *version, const char *id, const WfFold *before, const WfEvent *event,
-				WfFold *after, List **actions, int64 *digest, ErrorData **error)
+wf_process_same_state(const Jsonb *a, const Jsonb *b)
+{
+	return a == b || (VARSIZE(a) == VARSIZE(b) && memcmp(a, b, VARSIZE(a)) == 0);
+}
+
+/*
+ * One step.  Fills *after (but for its hash, which covers the time at which the row is written), *actions and *digest, in
+ * the current memory context.  *error is set where the handler raised.  replaying: an event of the log is handled again.
+ * Called within a stretch of handler.h.
+ */
+WfStepEnd
+wf_process_step(WfWorkflow *workflow, WfVersion *version, const WfInstance *instance, const WfFold *before,
+				const WfEvent *event, bool replaying, WfFold *after, List **actions, int64 *digest, ErrorData **error)
 {
 	WfStep		step = {0};
+	const WfAction *last;
 	Jsonb	   *state;
 
 	if (WF_IS_ENGINE_EVENT(event->name))
 	{
 		engine_step(before, after, actions);
 		*digest = digest_of(after->state, NIL);
-		return true;
+		return WF_STEP_DONE;
 	}
-	step.id = id;
+	step.instance = instance;
 	step.seq = before->seq + 1;
 	step.now = Max(before->clock, event->at);
 	step.event = event;
+	step.replaying = replaying;
 	step.memory = CurrentMemoryContext;
 	state = wf_handler_call(workflow, version, &step, before->state, error);
 	if (state == NULL)
-		return false;
+		return WF_STEP_FAILED;
 
+	*actions = step.actions;
+	last = wf_action_last(step.actions);
 	*after = *before;
+	if (last != NULL && last->kind == WF_ACTION_POSTPONE)
+		return WF_STEP_POSTPONED;
 	after->seq = step.seq;
 	after->clock = step.now;
 	after->started = true;
-	if (wf_action_find(step.actions, WF_ACTION_REJECT) == NULL)
+	if (last == NULL || last->kind != WF_ACTION_REJECT)
 		after->state = state;
-	*actions = step.actions;
+	if (!wf_process_same_state(before->state, after->state))
+		after->changed_seq = step.seq;
 	*digest = digest_of(after->state, step.actions);
-	return true;
+	return WF_STEP_DONE;
 }

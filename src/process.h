@@ -6,6 +6,7 @@
 
 #include "action.h"
 #include "event.h"
+#include "instance.h"
 #include "workflow.h"
 
 /* an instance as far as its log has been folded */
@@ -13,14 +14,27 @@ typedef struct WfFold
 {
 	int64		seq;			/* last event handled; 0: none */
 	TimestampTz clock;			/* greatest stamp handled; DT_NOBEGIN: none */
+	int64		changed_seq;	/* the last event that changed the state, as
+								 * far as is known; else where the fold began */
 	bool		started;		/* whether start has been handled */
 	int			version;
 	Jsonb	   *state;
 	uint8		hash[WF_SHA256_LEN];	/* of the log up to seq */
 } WfFold;
 
+/* how a step went */
+typedef enum WfStepEnd
+{
+	WF_STEP_DONE,
+	WF_STEP_FAILED,				/* the handler raised */
+	WF_STEP_POSTPONED			/* ... or does not want the event now: in both
+								 * cases nothing has happened */
+} WfStepEnd;
+
 extern void wf_process_init_fold(WfFold *fold, int version);
-extern bool wf_process_step(WfWorkflow *workflow, WfVersion *version, const char *id, const WfFold *before,
-							const WfEvent *event, WfFold *after, List **actions, int64 *digest, ErrorData **error);
+extern bool wf_process_same_state(const Jsonb *a, const Jsonb *b);
+extern WfStepEnd wf_process_step(WfWorkflow *workflow, WfVersion *version, const WfInstance *instance,
+								 const WfFold *before, const WfEvent *event, bool replaying,
+								 WfFold *after, List **actions, int64 *digest, ErrorData **error);
 
 #endif

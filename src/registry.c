@@ -77,6 +77,7 @@ lay_out(WfRegistry *registry)
 	registry->slot_count = wf_max_workers;
 	registry->waiter_count = waiters_wanted();
 	registry->waiters = (WfWaiter *) ((char *) registry + slots_size());
+	pg_atomic_init_u32(&registry->step_waiters, 0);
 	for (int i = 0; i < registry->slot_count; i++)
 	{
 		registry->slots[i].lock = &locks[2 + 2 * i].lock;

@@ -83,11 +83,13 @@ extern void wf_registry_wake(const WfWakeup *wakeups, int count);
 extern void wf_registry_wake_shards(uint64 shards);
 extern void wf_registry_closed(const int64 *instance_ids, int count);
 extern void wf_registry_closed_many(void);
+extern void wf_registry_stepped(const int64 *instance_ids, int count);
+extern void wf_registry_stepped_many(void);
 extern void wf_registry_note_database(Oid database);
 extern void wf_registry_note_databases(void);
 
-/* by a backend that waits for an instance to close; one at a time */
-extern void wf_registry_wait_begin(int64 instance_id);
+/* by a backend that waits for an instance to close, or for each of its steps and its end; one at a time */
+extern void wf_registry_wait_begin(int64 instance_id, bool each_step);
 extern void wf_registry_wait_end(void);
 
 #endif

@@ -8,6 +8,7 @@
 #ifndef WF_REGISTRY_INTERNAL_H
 #define WF_REGISTRY_INTERNAL_H
 
+#include "port/atomics.h"
 #include "storage/dsm.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
@@ -55,11 +56,12 @@ typedef struct WfSlot
 	int64		resident_bytes;
 } WfSlot;
 
-/* a backend that waits for an instance to close */
+/* a backend that waits for an instance to close, or for its next step */
 typedef struct WfWaiter
 {
 	Oid			database;		/* InvalidOid: it does not wait */
 	int64		instance_id;
+	bool		each_step;		/* and not only for its end */
 	PGPROC	   *proc;
 } WfWaiter;
 
@@ -86,6 +88,8 @@ typedef struct WfRegistry
 
 	/* protected by waiters_lock */
 	WfWaiter   *waiters;		/* one a backend */
+	pg_atomic_uint32 step_waiters;	/* how many of them wait for each step;
+									 * read without the lock */
 
 	WfSlot		slots[FLEXIBLE_ARRAY_MEMBER];
 } WfRegistry;

@@ -112,17 +112,17 @@ is_among(int64 instance_id, const int64 *instance_ids, int count)
 }
 
 /*
- * Wakes those who wait for one of these instances; NULL: for any instance of this database.
+ * Sets the latches of those of this database who wait for one of these instances; instance_ids NULL: for whichever.
  */
 static void
-wake_waiters(const int64 *instance_ids, int count)
+wake_waiters(const int64 *instance_ids, int count, bool each_step_only)
 {
 	LWLockAcquire(wf_registry->waiters_lock, LW_SHARED);
 	for (int i = 0; i < wf_registry->waiter_count; i++)
 	{
 		WfWaiter   *waiter = &wf_registry->waiters[i];
 
-		if (waiter->database != MyDatabaseId)
+		if (waiter->database != MyDatabaseId || (each_step_only && !waiter->each_step))
 			continue;
 		if (instance_ids == NULL || is_among(waiter->instance_id, instance_ids, count))
 			SetLatch(&waiter->proc->procLatch);
@@ -130,11 +130,14 @@ wake_waiters(const int64 *instance_ids, int count)
 	LWLockRelease(wf_registry->waiters_lock);
 }
 
+/*
+ * These instances have closed: tells both kinds of waiters.
+ */
 void
 wf_registry_closed(const int64 *instance_ids, int count)
 {
 	if (wf_registry != NULL && count > 0)
-		wake_waiters(instance_ids, count);
+		wake_waiters(instance_ids, count, false);
 }
 
 /*
@@ -144,35 +147,79 @@ void
 wf_registry_closed_many(void)
 {
 	if (wf_registry != NULL)
-		wake_waiters(NULL, 0);
+		wake_waiters(NULL, 0, false);
 }
 
+/*
+ * Whether anybody waits for steps, in whatever database.  Each turn asks, and mostly the answer is no: so no lock.
+ *
+ * Whoever begins to wait is counted first and takes a snapshot then; the caller's transaction has ended before.  With the
+ * barrier one of them sees the other: a waiter that is not counted here yet will find what was committed by itself.
+ */
+static bool
+somebody_waits_for_steps(void)
+{
+	if (wf_registry == NULL)
+		return false;
+	pg_memory_barrier();
+	return pg_atomic_read_u32(&wf_registry->step_waiters) > 0;
+}
+
+/*
+ * The logs of these instances have become longer.
+ */
+void
+wf_registry_stepped(const int64 *instance_ids, int count)
+{
+	if (count > 0 && somebody_waits_for_steps())
+		wake_waiters(instance_ids, count, true);
+}
+
+/*
+ * The logs of more instances have become longer than could be noted.
+ */
+void
+wf_registry_stepped_many(void)
+{
+	if (somebody_waits_for_steps())
+		wake_waiters(NULL, 0, true);
+}
+
+/*
+ * What this backend waits for.  Counts by what its entry said before, so to end a wait that never began does no harm.
+ */
 static void
-set_waiter(Oid database, int64 instance_id)
+set_waiter(Oid database, int64 instance_id, bool each_step)
 {
 	WfWaiter   *waiter = &wf_registry->waiters[WF_MY_BACKEND_ID];
 
 	Assert(WF_MY_BACKEND_ID >= 0 && WF_MY_BACKEND_ID < wf_registry->waiter_count);
 	LWLockAcquire(wf_registry->waiters_lock, LW_EXCLUSIVE);
+	if (waiter->each_step)
+		pg_atomic_fetch_sub_u32(&wf_registry->step_waiters, 1);
 	waiter->database = database;
 	waiter->instance_id = instance_id;
+	waiter->each_step = each_step;
 	waiter->proc = MyProc;
+	if (each_step)
+		pg_atomic_fetch_add_u32(&wf_registry->step_waiters, 1);
 	LWLockRelease(wf_registry->waiters_lock);
 }
 
 /*
- * From now on this backend's latch is set when the instance closes.  The caller looks afterwards whether it has already.
+ * From now on this backend's latch is set when the instance closes, and with each_step also when its log has become
+ * longer.  The caller looks afterwards whether that has happened already.
  */
 void
-wf_registry_wait_begin(int64 instance_id)
+wf_registry_wait_begin(int64 instance_id, bool each_step)
 {
 	if (wf_registry != NULL)
-		set_waiter(MyDatabaseId, instance_id);
+		set_waiter(MyDatabaseId, instance_id, each_step);
 }
 
 void
 wf_registry_wait_end(void)
 {
 	if (wf_registry != NULL)
-		set_waiter(InvalidOid, 0);
+		set_waiter(InvalidOid, 0, false);
 }

@@ -83,12 +83,18 @@ fold_row(Replay *replay, const WfLogRow *row, List **actions)
 	int64		digest;
 	ErrorData  *error;
 
-	if (!wf_process_step(replay->workflow, replay->version, replay->instance->id, fold, &row->event, &after, actions,
-						 &digest, &error))
+	switch (wf_process_step(replay->workflow, replay->version, replay->instance, fold, &row->event, true, &after, actions,
+							&digest, &error))
 	{
-		diverge(replay, row->seq, psprintf("handler failed: %s", error->message));
-		replay->failed = true;
-		return false;
+		case WF_STEP_FAILED:
+			diverge(replay, row->seq, psprintf("handler failed: %s", error->message));
+			replay->failed = true;
+			return false;
+		case WF_STEP_POSTPONED:
+			diverge(replay, row->seq, "handler postpones the event");
+			return false;
+		case WF_STEP_DONE:
+			break;
 	}
 	replay->differs = digest != row->digest;
 	if (replay->differs)

@@ -9,6 +9,7 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
+#include "check.h"
 #include "registry.h"
 #include "resident.h"
 
@@ -72,26 +73,68 @@ keep_state(MemoryContext memory, Jsonb *old, Jsonb *fresh)
 	return memcpy(MemoryContextAlloc(memory, VARSIZE(fresh)), fresh, VARSIZE(fresh));
 }
 
+/*
+ * Attributes: most have none, and share the empty object.
+ */
+static Jsonb *
+keep_attributes(MemoryContext memory, Jsonb *old, Jsonb *fresh)
+{
+	Jsonb	   *empty = wf_check_empty_object();
+
+	if (old == fresh)
+		return old;
+	if (old == empty)
+		old = NULL;
+	if (JB_ROOT_COUNT(fresh) > 0)
+		return keep_state(memory, old, fresh);
+	if (old != NULL)
+		pfree(old);
+	return empty;
+}
+
 static void
-copy_into(WfResidents *residents, WfProcess *process, const WfInstance *row, const WfFold *fold)
+keep_timers(MemoryContext memory, WfTimers *timers, const WfTimers *fresh)
+{
+	MemoryContext old = MemoryContextSwitchTo(memory);
+
+	wf_timers_free(timers);
+	if (fresh->known)
+		wf_timers_copy(timers, fresh);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+copy_into(WfResidents *residents, WfProcess *process, const WfInstance *row, const WfFold *fold, const WfTimers *timers)
 {
 	char	   *id = keep_string(residents->memory, process->row.id, row->id);
 	char	   *error = keep_string(residents->memory, process->row.error, row->error);
+	char	   *parent = keep_string(residents->memory, process->row.parent, row->parent);
+	Jsonb	   *attributes = keep_attributes(residents->memory, process->row.attributes, row->attributes);
 	Jsonb	   *state = keep_state(residents->memory, process->fold.state, fold->state);
 
 	process->row = *row;
 	process->row.id = id;
 	process->row.error = error;
+	process->row.parent = parent;
+	process->row.attributes = attributes;
 	process->row.result = NULL;
 	process->fold = *fold;
 	process->fold.state = state;
+	keep_timers(residents->memory, &process->timers, timers);
+}
+
+static Size
+bytes_of(const WfProcess *process)
+{
+	return OVERHEAD + VARSIZE(process->fold.state) + strlen(process->row.id) + VARSIZE(process->row.attributes) +
+		(process->row.parent == NULL ? 0 : strlen(process->row.parent)) + wf_timers_bytes(&process->timers);
 }
 
 /*
- * Makes a process as of this commit: adds it, or replaces what is here.
+ * Makes a process as of this commit: adds it, or replaces what is here.  The caller sets the fields that are not given.
  */
 WfProcess *
-wf_resident_store(WfResidents *residents, const WfInstance *row, const WfFold *fold, int64 snapshot_seq, TimestampTz now)
+wf_resident_store(WfResidents *residents, const WfInstance *row, const WfFold *fold, const WfTimers *timers, TimestampTz now)
 {
 	bool		found;
 	WfProcess  *process = hash_search(residents->processes, &row->instance_id, HASH_ENTER, &found);
@@ -100,12 +143,11 @@ wf_resident_store(WfResidents *residents, const WfInstance *row, const WfFold *f
 		memset((char *) process + sizeof(int64), 0, sizeof(WfProcess) - sizeof(int64));
 	else
 		dlist_delete(&process->lru_node);
-	copy_into(residents, process, row, fold);
-	process->snapshot_seq = snapshot_seq;
+	copy_into(residents, process, row, fold, timers);
 	process->last_used = now;
 	dlist_push_tail(&residents->lru, &process->lru_node);
 	residents->bytes -= process->bytes;
-	process->bytes = OVERHEAD + VARSIZE(process->fold.state) + strlen(process->row.id);
+	process->bytes = bytes_of(process);
 	residents->bytes += process->bytes;
 	if (!found && residents->registered)
 		(void) wf_registry_enter(row->instance_id, VARSIZE(process->fold.state));
@@ -128,6 +170,11 @@ wf_resident_drop(WfResidents *residents, int64 instance_id)
 	pfree(process->fold.state);
 	if (process->row.error != NULL)
 		pfree(process->row.error);
+	if (process->row.parent != NULL)
+		pfree(process->row.parent);
+	if (process->row.attributes != wf_check_empty_object())
+		pfree(process->row.attributes);
+	wf_timers_free(&process->timers);
 	hash_search(residents->processes, &instance_id, HASH_REMOVE, NULL);
 	if (residents->registered)
 		wf_registry_leave(instance_id);

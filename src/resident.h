@@ -8,6 +8,7 @@
 
 #include "instance.h"
 #include "process.h"
+#include "timer.h"
 
 /* a process: an instance's row and the fold of its log, as of the last commit */
 typedef struct WfProcess
@@ -18,6 +19,9 @@ typedef struct WfProcess
 	int64		snapshot_seq;	/* what its snapshot covers; 0: none */
 	int			repeats;		/* times in a row that its step met a
 								 * serialization failure or the like */
+	WfTimers	timers;
+	TimestampTz postponed_low;	/* oldest stamp of postponed mail; DT_NOEND:
+								 * none */
 	TimestampTz last_used;
 	Size		bytes;			/* what it takes of the memory limit */
 	dlist_node	lru_node;
@@ -27,8 +31,8 @@ typedef struct WfResidents WfResidents;
 
 extern WfResidents *wf_resident_create(MemoryContext parent, bool registered);
 extern WfProcess *wf_resident_find(WfResidents *residents, int64 instance_id);
-extern WfProcess *wf_resident_store(WfResidents *residents, const WfInstance *row, const WfFold *fold, int64 snapshot_seq,
-									TimestampTz now);
+extern WfProcess *wf_resident_store(WfResidents *residents, const WfInstance *row, const WfFold *fold,
+									const WfTimers *timers, TimestampTz now);
 extern void wf_resident_drop(WfResidents *residents, int64 instance_id);
 extern WfProcess *wf_resident_oldest(WfResidents *residents);
 extern WfProcess *wf_resident_newer(WfResidents *residents, WfProcess *process);

@@ -131,10 +131,11 @@ wf_scheduler_put(WfScheduler *scheduler, int64 instance_id, TimestampTz low, Tim
 }
 
 static void
-hand_out(WfScheduler *scheduler, Entry *entry, WfReady *ready)
+hand_out(WfScheduler *scheduler, Entry *entry, bool fresh, WfReady *ready)
 {
 	ready->instance_id = entry->instance_id;
 	ready->low = entry->low;
+	ready->fresh = fresh;
 	forget(scheduler, entry);
 }
 
@@ -151,7 +152,7 @@ take_fresh(WfScheduler *scheduler, TimestampTz now, int max, WfReady *ready)
 		Entry	   *entry = dlist_container(Entry, fresh_node, dlist_head_node(&scheduler->fresh));
 
 		if (entry->due <= now)
-			hand_out(scheduler, entry, &ready[count++]);
+			hand_out(scheduler, entry, true, &ready[count++]);
 		else
 		{
 			dlist_delete(&entry->fresh_node);
@@ -162,23 +163,41 @@ take_fresh(WfScheduler *scheduler, TimestampTz now, int max, WfReady *ready)
 }
 
 /*
- * Takes out at most max instances that are due: up to a quarter of them new mail, the rest those that wait longest.
- * Returns how many.  Who is taken is not known here any more until it is put back.
+ * Takes out at most max instances that are due: up to a quarter of them new mail, the rest those that wait longest, and as
+ * far as max_with_ties those that are due at the very time of the last of these.  Returns how many.  Who is taken is not
+ * known here any more until it is put back.
  */
 int
-wf_scheduler_take(WfScheduler *scheduler, TimestampTz now, int max, WfReady *ready)
+wf_scheduler_take(WfScheduler *scheduler, TimestampTz now, int max, int max_with_ties, WfReady *ready)
 {
 	int			count = take_fresh(scheduler, now, Max(max / 4, 1), ready);
+	TimestampTz last = DT_NOBEGIN;
 
-	while (count < max && !pairingheap_is_empty(scheduler->heap))
+	while (count < max_with_ties && !pairingheap_is_empty(scheduler->heap))
 	{
 		Entry	   *entry = pairingheap_container(Entry, heap_node, pairingheap_first(scheduler->heap));
 
-		if (entry->due > now)
+		if (entry->due > now || (count >= max && entry->due != last))
 			break;
-		hand_out(scheduler, entry, &ready[count++]);
+		last = entry->due;
+		hand_out(scheduler, entry, false, &ready[count++]);
 	}
 	return count;
+}
+
+/*
+ * Takes out one instance, due or not: *low becomes its.  False where none is known.
+ */
+bool
+wf_scheduler_claim(WfScheduler *scheduler, int64 instance_id, TimestampTz *low)
+{
+	Entry	   *entry = hash_search(scheduler->entries, &instance_id, HASH_FIND, NULL);
+
+	if (entry == NULL)
+		return false;
+	*low = entry->low;
+	forget(scheduler, entry);
+	return true;
 }
 
 /*

@@ -25,7 +25,9 @@ const Oid	wf_setting_types[WF_SETTINGS] = {
 	[WF_SETTING_ON_FAILURE] = TEXTOID,
 	[WF_SETTING_RETRY_DELAY] = INTERVALOID,
 	[WF_SETTING_HANDLER_TIMEOUT] = INTERVALOID,
-	[WF_SETTING_SNAPSHOT_EVERY] = INT4OID
+	[WF_SETTING_SNAPSHOT_EVERY] = INT4OID,
+	[WF_SETTING_WATCH] = BOOLOID,
+	[WF_SETTING_DEAD_LETTER_EVENTS] = BOOLOID
 };
 
 static void
@@ -114,7 +116,7 @@ check_accepts(ArrayType *array)
 }
 
 /*
- * Checks the settings that were given, in arguments from first on; NULL is left out.
+ * Checks the settings that were given, in arguments from first on; NULL is left out.  A bool is always right.
  */
 void
 wf_settings_check(FunctionCallInfo fcinfo, int first)

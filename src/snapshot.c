@@ -64,7 +64,7 @@ read_row(int64 instance_id, Snapshot snapshot, WfFold *fold, uint8 *state_sha256
 		bool		nulls[COLUMNS];
 
 		heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
-		fold->seq = DatumGetInt64(values[COL_SEQ - 1]);
+		fold->seq = fold->changed_seq = DatumGetInt64(values[COL_SEQ - 1]);
 		fold->clock = DatumGetTimestampTz(values[COL_AT - 1]);
 		fold->started = true;
 		fold->version = DatumGetInt32(values[COL_VERSION - 1]);

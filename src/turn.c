@@ -1,17 +1,21 @@
 /*
- * turn.c: one transaction's work: take those whose turn it is, read their mail, step, write.
+ * turn.c: one transaction's work: take those whose turn it is, and let them act in the order of their mail's stamps.
  *
  * Called by engine.c within a transaction that holds the locks of the shards concerned.  All that is decided while stepping
- * is in drafts, in the turn's memory; nothing is written before the last step, and nothing that is kept between turns
- * changes before wf_turn_settle(), which the caller calls once the transaction has committed.
+ * is in drafts, in the turn's memory; nothing is written before the last step (record.c), and nothing that is kept between
+ * turns changes before wf_turn_settle(), which the caller calls once the transaction has committed.
  *
- * No query is made per event: mail is read instance by instance in index order, the log is appended to in one go, and mail
- * is deleted by TID without waiting for anybody.
+ * The order is that of (at, origin, mail_id) over all processes, with messages handed over in memory in their places, so
+ * that those who catch up together meet as they would have met live.  Where more are due than the turn takes, it stops at
+ * the stamp of the first that it has not taken.  One thing goes out of this order: when most of a turn has passed, what is
+ * left of it is for mail that has just come, so that a backlog does not keep it waiting.
+ *
+ * No query is made per event: mail is read in portions in index order, the log is appended to in one go, and mail is
+ * deleted by TID without waiting for anybody.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "lib/pairingheap.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
@@ -19,23 +23,24 @@
 #include "utils/timestamp.h"
 
 #include "acl.h"
-#include "eventlog.h"
+#include "deliver.h"
 #include "guc.h"
 #include "handler.h"
+#include "inbox.h"
+#include "record.h"
 #include "replay.h"
-#include "snapshot.h"
 #include "turn.h"
 
-/* least and greatest share of one instance in a turn's events */
-#define MIN_SHARE 32
-#define MAX_SHARE_DIVISOR 4
 /* a turn ends early when its steps have taken that long, or its mail that much memory */
 #define MAX_TURN_US (200 * 1000)
 #define FAIR_TURN_US (5 * 1000)
-#define MAX_TURN_BYTES (64 * 1024 * 1024)
-/* control events, and mail left to an instance that has closed, per instance and turn */
-#define MAX_CONTROL 100
-#define MAX_BURIED 10000
+#define MAX_TURN_BYTES (128 * 1024 * 1024)
+/* mail is new for that long */
+#define NEW_US USECS_PER_SEC
+/* of a turn, before what is left of it is for new mail */
+#define PART_IN_ORDER 0.75
+/* of those due at one time, taken beyond max_instances so that they act in their order */
+#define MAX_TIES 1000
 
 int64		wf_turn_conflict = 0;
 
@@ -58,329 +63,285 @@ load_fold(WfDraft *draft, Snapshot snapshot)
 }
 
 /*
- * An instance from the tables.  NULL where it is not there (yet: its transaction may be under way).
- */
-static WfDraft *
-activate(int64 instance_id, Snapshot snapshot)
-{
-	WfDraft    *draft = palloc0(sizeof(WfDraft));
-
-	if (!wf_instance_read(instance_id, snapshot, &draft->row))
-		return NULL;
-	draft->unread_at = DT_NOEND;
-	return draft;
-}
-
-/*
  * Whether this turn may act for the workflow: it is at home here, and run()'s caller has the right.
  */
-static bool
-may_act(const WfTurn *turn, const WfWorkflow *workflow)
+bool
+wf_turn_may_act(const WfTurn *turn, const WfWorkflow *workflow)
 {
-	return workflow->at_home && (turn->worker || wf_acl_may(workflow, GetUserId(), WF_PRIV_OPERATE));
+	return workflow->at_home && (turn->worker || wf_acl_may(workflow, turn->userid, WF_PRIV_OPERATE));
 }
 
 /*
- * The draft of one instance, or NULL where this turn has nothing to do with it.
+ * The last of a resident process and of one from the tables: what a draft needs besides the fold.  Mail that was postponed
+ * is read again each time, whatever the wake-up says.
  */
-static WfDraft *
-make_draft(WfTurn *turn, int64 instance_id, Snapshot snapshot)
+static void
+get_ready(WfTurn *turn, WfDraft *draft, TimestampTz postponed_low)
 {
-	WfProcess  *process = wf_resident_find(turn->residents, instance_id);
-	WfDraft    *draft = process != NULL ? wf_draft_from_process(process) : activate(instance_id, snapshot);
-
-	if (draft == NULL)
-		return NULL;
+	draft->loaded = true;
+	if (draft->unread_at != WF_AT_ONCE)
+		draft->unread_at = Min(draft->unread_at, postponed_low);
+	draft->postponed_low = postponed_low;
 	draft->workflow = wf_workflow_get(draft->row.workflow_id);
-	if (!may_act(turn, draft->workflow))
-		return NULL;
-	draft->version = wf_workflow_version(draft->workflow, draft->row.version);
-	if (process == NULL && !WF_IS_CLOSED(draft->row.status))
-		load_fold(draft, snapshot);
-	else if (draft->version->problem != NULL && !WF_IS_CLOSED(draft->row.status))
+	draft->absent = !wf_turn_may_act(turn, draft->workflow);
+	if (!draft->absent)
+		draft->version = wf_workflow_version(draft->workflow, draft->row.version);
+}
+
+/*
+ * Fills the draft of a process that is in memory.
+ */
+static void
+load_resident(WfTurn *turn, WfDraft *draft, const WfProcess *process)
+{
+	wf_draft_from_process(draft, process);
+	get_ready(turn, draft, process->postponed_low);
+	if (!draft->absent && draft->version->problem != NULL)
 		wf_draft_break(draft, draft->version->problem);
-	return draft;
 }
 
 /*
- * Those from the index on wait for the next turn.
+ * Fills a draft from the tables.  Its instance may not be there (yet: its transaction may be under way).
  */
 static void
-take_fewer(WfTurn *turn, int index)
+activate(WfTurn *turn, WfDraft *draft)
 {
-	for (int i = index; i < turn->ready_count; i++)
-		wf_scheduler_put(turn->scheduler, turn->ready[i].instance_id, turn->ready[i].low, turn->ready[i].low);
-	turn->ready_count = index;
-}
-
-/*
- * Makes the drafts of those whose turn it is, as many as can be activated in a fair part of a turn's time.
- */
-static void
-make_drafts(WfTurn *turn, Snapshot snapshot)
-{
-	TimestampTz stop_at = GetCurrentTimestamp() + MAX_TURN_US / 2;
-
-	turn->drafts = palloc(turn->ready_count * sizeof(WfDraft *));
-	for (int i = 0; i < turn->ready_count; i++)
+	if (!wf_instance_read(draft->instance_id, turn->output.snapshot, &draft->row))
 	{
-		WfDraft    *draft = make_draft(turn, turn->ready[i].instance_id, snapshot);
+		draft->loaded = draft->absent = true;
+		return;
+	}
+	get_ready(turn, draft, WF_NO_STAMP);
+	if (!draft->absent && !WF_IS_CLOSED(draft->row.status))
+		load_fold(draft, turn->output.snapshot);
+	if (draft->row.state_timers && !draft->broken)
+		wf_timers_load(&draft->timers, draft->instance_id, turn->output.snapshot, NIL);
+}
+
+/*
+ * The mail of an instance that turns out to have closed, or not to be one to act for here, stays for record.c.
+ */
+static void
+loaded(WfTurn *turn, WfDraft *draft)
+{
+	if (draft->absent && draft->inbox != NULL)
+	{
+		ListCell   *lc;
+
+		foreach(lc, wf_inbox_rest(draft))
+			turn->output.posts = lappend(turn->output.posts, lfirst(lc));
+	}
+	wf_lineup_update(turn->lineup, draft);
+}
+
+/*
+ * Whether the draft is of a process in memory; then it is filled.
+ */
+static bool
+find_resident(WfTurn *turn, WfDraft *draft)
+{
+	WfProcess  *process = wf_resident_find(turn->residents, draft->instance_id);
+
+	if (process == NULL)
+		return false;
+	load_resident(turn, draft, process);
+	loaded(turn, draft);
+	return true;
+}
+
+/*
+ * Activates those that are not in memory, as many as a fair part of a turn's time allows, and at least the one whose turn
+ * it is.  Outside of a stretch of steps: folding a log is one of its own.
+ */
+static void
+load_cold(WfTurn *turn, WfDraft *first)
+{
+	TimestampTz stop_at = GetCurrentTimestamp() + MAX_TURN_US / 4;
+	List	   *drafts = list_copy(wf_lineup_drafts(turn->lineup));
+	ListCell   *lc;
+
+	activate(turn, first);
+	loaded(turn, first);
+	foreach(lc, drafts)
+	{
+		WfDraft    *draft = lfirst(lc);
 
 		CHECK_FOR_INTERRUPTS();
 		if (GetCurrentTimestamp() > stop_at)
-			take_fewer(turn, i + 1);
-		if (draft == NULL)
+			break;
+		if (draft->loaded || !draft->in_lineup)
 			continue;
-		draft->low = turn->ready[i].low;
-		turn->drafts[turn->draft_count++] = draft;
-	}
-}
-
-/*
- * The first event of an instance is start, whatever older stamps its other mail has.
- */
-static void
-read_unstarted(WfTurn *turn, WfDraft *draft, int share, Snapshot snapshot)
-{
-	TimestampTz next_at;
-	WfMail	   *start;
-	WfMail	   *others;
-	int			count;
-
-	if (draft->row.started_at > turn->now ||
-		wf_mailbox_read(draft->row.instance_id, draft->row.started_at, draft->row.started_at, 1, snapshot,
-						&start, &next_at) == 0)
-	{
-		draft->unread_at = draft->row.started_at;
-		return;
-	}
-	count = wf_mailbox_read(draft->row.instance_id, DT_NOBEGIN, turn->now, share, snapshot, &others, &draft->unread_at);
-	draft->mails = palloc((count + 1) * sizeof(WfMail));
-	draft->mails[draft->count++] = *start;
-	for (int i = 0; i < count; i++)
-		if (others[i].event.mail_id != start->event.mail_id)
-			draft->mails[draft->count++] = others[i];
-}
-
-/*
- * Reads a draft's mail: control events first and alone, then what is due.
- */
-static void
-read_mail(WfTurn *turn, WfDraft *draft, int share, Snapshot snapshot)
-{
-	int64		id = draft->row.instance_id;
-	TimestampTz low = draft->low;
-
-	if (low == WF_AT_ONCE)
-	{
-		draft->count = wf_mailbox_read(id, WF_AT_ONCE, WF_AT_ONCE, MAX_CONTROL, snapshot, &draft->mails, &draft->unread_at);
-		if (draft->count > 0)
-			return;
-		low = draft->unread_at;
-	}
-	draft->unread_at = low;
-	if (!wf_draft_can_go_on(draft, turn->now))
-		return;
-	if (!draft->fold.started)
-		read_unstarted(turn, draft, share, snapshot);
-	else if (low <= turn->now)
-		draft->count = wf_mailbox_read(id, low, turn->now, share, snapshot, &draft->mails, &draft->unread_at);
-}
-
-/*
- * Reads the mail of all drafts, until the turn has enough.
- */
-static void
-read_all_mail(WfTurn *turn, Snapshot snapshot)
-{
-	int			share = Max(turn->max_events / turn->draft_count, MIN_SHARE);
-	int			wanted = turn->max_events;
-
-	if (turn->draft_count >= MAX_SHARE_DIVISOR)
-		share = Min(share, Max(turn->max_events / MAX_SHARE_DIVISOR, MIN_SHARE));
-	for (int i = 0; i < turn->draft_count; i++)
-	{
-		WfDraft    *draft = turn->drafts[i];
-
-		CHECK_FOR_INTERRUPTS();
-		if (WF_IS_CLOSED(draft->row.status))
+		if (find_resident(turn, draft))
 			continue;
-		if (wanted > 0 && MemoryContextMemAllocated(turn->memory, false) < MAX_TURN_BYTES)
-			read_mail(turn, draft, Min(share, wanted), snapshot);
-		else
-			draft->unread_at = draft->low;
-		wanted -= draft->count;
+		activate(turn, draft);
+		loaded(turn, draft);
 	}
-}
-
-/*
- * Older stamp first, then in the order of sending: a pairingheap gives its greatest.
- */
-static int
-compare_next_mail(const pairingheap_node *a, const pairingheap_node *b, void *arg)
-{
-	const WfDraft *x = pairingheap_const_container(WfDraft, node, a);
-	const WfDraft *y = pairingheap_const_container(WfDraft, node, b);
-	const WfEvent *left = &x->mails[x->next].event;
-	const WfEvent *right = &y->mails[y->next].event;
-
-	if (left->at != right->at)
-		return left->at < right->at ? 1 : -1;
-	if (left->mail_id != right->mail_id)
-		return left->mail_id < right->mail_id ? 1 : -1;
-	return 0;
-}
-
-static pairingheap *
-queue_of_drafts(WfTurn *turn)
-{
-	pairingheap *queue = pairingheap_allocate(compare_next_mail, NULL);
-
-	for (int i = 0; i < turn->draft_count; i++)
-		if (turn->drafts[i]->count > 0)
-			pairingheap_add(queue, &turn->drafts[i]->node);
-	return queue;
+	list_free(drafts);
 }
 
 /* the steps of a turn */
 typedef struct Steps
 {
 	WfTurn	   *turn;
-	pairingheap *queue;
+	TimestampTz began;
 	int			handled;
+	WfDraft    *cold;			/* who must be activated first; NULL: nobody */
 } Steps;
 
 /*
- * Whether the turn has taken long enough, or uses too much memory.  A worker that has been woken meanwhile ends its turn
- * sooner, so that new mail does not wait for all of a backlog's batch.
+ * How far the turn is, as a part of what it may take.  A worker that has been woken meanwhile ends its turn sooner, so that
+ * new mail does not wait for all of a backlog's batch.
  */
-static bool
-is_long_enough(const WfTurn *turn, TimestampTz began)
+static double
+progress(const Steps *steps)
 {
-	int64		elapsed = GetCurrentTimestamp() - began;
+	const WfTurn *turn = steps->turn;
+	int64		elapsed = GetCurrentTimestamp() - steps->began;
+	int64		limit = turn->worker && MyLatch->is_set ? FAIR_TURN_US : MAX_TURN_US;
+	Size		bytes = MemoryContextMemAllocated(turn->memory, false);
 
-	return elapsed >= MAX_TURN_US || (turn->worker && elapsed >= FAIR_TURN_US && MyLatch->is_set) ||
-		MemoryContextMemAllocated(turn->memory, false) > 2 * MAX_TURN_BYTES;
-}
-
-static void
-handle_queue(void *arg)
-{
-	Steps	   *steps = arg;
-	TimestampTz began = GetCurrentTimestamp();
-
-	do
-	{
-		WfDraft    *draft = pairingheap_container(WfDraft, node, pairingheap_remove_first(steps->queue));
-
-		CHECK_FOR_INTERRUPTS();
-		if (wf_draft_handle(draft, &steps->turn->output))
-			steps->handled++;
-		if (!draft->stopped && draft->next < draft->count)
-			pairingheap_add(steps->queue, &draft->node);
-	} while (!pairingheap_is_empty(steps->queue) && steps->handled < steps->turn->max_events &&
-			 !is_long_enough(steps->turn, began));
+	return Max((double) elapsed / limit,
+			   Max((double) steps->handled / turn->max_events, (double) bytes / MAX_TURN_BYTES));
 }
 
 /*
- * Handles the mail of all drafts, by stamp across them.  Returns how many events were handled.
+ * The first of those whose mail is new; NULL: none.
+ */
+static WfDraft *
+first_new(const WfTurn *turn)
+{
+	WfDraft    *first = NULL;
+	ListCell   *lc;
+
+	foreach(lc, turn->fresh)
+	{
+		WfDraft    *draft = lfirst(lc);
+
+		if (draft->in_lineup && draft->place.at > turn->now - NEW_US &&
+			(first == NULL || wf_inbox_compare(&draft->place, &first->place) < 0))
+			first = draft;
+	}
+	return first;
+}
+
+/*
+ * Who is to act next, or NULL: the turn is over.
+ */
+static WfDraft *
+choose(const Steps *steps)
+{
+	WfTurn	   *turn = steps->turn;
+	double		done = progress(steps);
+	WfDraft    *first = wf_lineup_first(turn->lineup);
+	WfDraft    *new = NULL;
+
+	if (first == NULL || done >= 1)
+		return NULL;
+	if (done >= PART_IN_ORDER || first->place.at >= turn->before)
+		new = first_new(turn);
+	if (new != NULL)
+		return new;
+	return first->place.at < turn->before ? first : NULL;
+}
+
+/*
+ * Steps, until the turn is over or somebody must be activated.
+ */
+static void
+handle_lineup(void *arg)
+{
+	Steps	   *steps = arg;
+	WfTurn	   *turn = steps->turn;
+	WfDraft    *draft;
+
+	while ((draft = choose(steps)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!draft->loaded)
+		{
+			if (find_resident(turn, draft))
+				continue;
+			steps->cold = draft;
+			return;
+		}
+		if (draft->unread)
+			wf_inbox_read(draft, &turn->output);
+		else if (wf_draft_handle(draft, &turn->output))
+			steps->handled++;
+		if (turn->output.letters != NIL)
+			wf_deliver_all(turn);
+		wf_lineup_update(turn->lineup, draft);
+	}
+	steps->cold = NULL;
+}
+
+/*
+ * Lets all act.  Returns how many events were handled.
  */
 static int
 step_all(WfTurn *turn)
 {
-	Steps		steps = {turn, queue_of_drafts(turn), 0};
+	Steps		steps = {turn, GetCurrentTimestamp(), 0, NULL};
 
-	if (!pairingheap_is_empty(steps.queue))
-		wf_handler_stretch(handle_queue, &steps);
+	if (choose(&steps) == NULL)
+		return 0;
+	do
+	{
+		if (steps.cold != NULL)
+			load_cold(turn, steps.cold);
+		wf_handler_stretch(handle_lineup, &steps);
+	} while (steps.cold != NULL);
 	return steps.handled;
 }
 
 /*
- * Deletes what was handled.  Where somebody else withdraws or moves an event at this very moment, the turn is off.
+ * Takes those whose turn it is; the turn stops before what the first of those is to handle who are due and not taken.
  */
 static void
-delete_mail(WfTurn *turn, const WfMail *mail)
+take_ready(WfTurn *turn)
 {
-	if (wf_mailbox_delete(mail) == WF_MAIL_DELETED)
-		return;
-	wf_turn_conflict = mail->instance_id;
-	ereport(ERROR,
-			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-			 errmsg("event " INT64_FORMAT " is being withdrawn or rescheduled by another transaction", mail->event.mail_id),
-			 errhint("Try again.")));
-}
+	TimestampTz next;
 
-/*
- * Moves the mail of an instance that has closed to the dead letters.
- */
-static void
-bury_rest(WfTurn *turn, WfDraft *draft, Snapshot snapshot)
-{
-	const char *reason = psprintf("the instance is %s", wf_instance_status_name(draft->row.status));
-	WfMail	   *mails;
-	int			count = wf_mailbox_read(draft->row.instance_id, DT_NOBEGIN, DT_NOEND, MAX_BURIED, snapshot, &mails,
-										&draft->unread_at);
-
-	for (int i = 0; i < count; i++)
+	turn->ready_size = turn->max_instances + (turn->single ? 0 : MAX_TIES);
+	turn->ready = palloc(turn->ready_size * sizeof(WfReady));
+	turn->ready_count = wf_scheduler_take(turn->scheduler, turn->now, turn->max_instances, turn->ready_size, turn->ready);
+	turn->taken_count = turn->ready_count;
+	next = wf_scheduler_next(turn->scheduler);
+	if (!turn->single && next <= turn->now)
+		/* among more ties than are taken, order is given up */
+		turn->before = Min(turn->before, turn->ready_count == turn->ready_size ? next + 1 : next);
+	for (int i = 0; i < turn->ready_count; i++)
 	{
-		delete_mail(turn, &mails[i]);
-		wf_mailbox_bury(&mails[i], draft->row.id, reason);
-	}
-	draft->count = draft->next = 0;
-}
+		WfDraft    *draft = wf_lineup_add(turn->lineup, turn->ready[i].instance_id, turn->ready[i].low);
 
-/*
- * Whether a snapshot of the draft is to be written with this turn.
- */
-static bool
-snapshot_is_due(const WfDraft *draft)
-{
-	int64		since = draft->fold.seq - draft->snapshot_seq;
-
-	if (draft->broken || !draft->fold.started || since == 0)
-		return false;
-	return since >= draft->workflow->snapshot_every || WF_IS_CLOSED(draft->row.status) ||
-		draft->wants_snapshot || draft->wants_passivation;
-}
-
-static void
-write_draft(WfTurn *turn, WfDraft *draft, Snapshot snapshot)
-{
-	if (WF_IS_CLOSED(draft->row.status))
-		bury_rest(turn, draft, snapshot);
-	if (draft->row_changed)
-		wf_instance_update(&draft->row);
-	if (snapshot_is_due(draft))
-	{
-		wf_snapshot_store(draft->row.instance_id, &draft->fold);
-		draft->snapshot_seq = draft->fold.seq;
+		if (turn->ready[i].fresh)
+			turn->fresh = lappend(turn->fresh, draft);
 	}
 }
 
 /*
- * Writes what the steps have led to.
+ * Remembers an instance that is in the turn without having been due: low is DT_NOEND where it was not waited for.
  */
-static void
-write_all(WfTurn *turn)
+void
+wf_turn_add_ready(WfTurn *turn, int64 instance_id, TimestampTz low)
 {
-	Snapshot	snapshot;
-	ListCell   *lc;
-
-	foreach(lc, turn->output.handled)
-		delete_mail(turn, lfirst(lc));
-	wf_eventlog_append(turn->output.log, turn->output.log_count);
-	foreach(lc, turn->output.burials)
+	if (turn->ready_count == turn->ready_size)
 	{
-		const WfBurial *burial = lfirst(lc);
-
-		wf_mailbox_bury(burial->mail, burial->id, burial->reason);
+		turn->ready_size = Max(turn->ready_size * 2, 64);
+		turn->ready = repalloc(turn->ready, turn->ready_size * sizeof(WfReady));
 	}
-	CommandCounterIncrement();
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	for (int i = 0; i < turn->draft_count; i++)
-		write_draft(turn, turn->drafts[i], snapshot);
-	UnregisterSnapshot(snapshot);
-	CommandCounterIncrement();
+	turn->ready[turn->ready_count].instance_id = instance_id;
+	turn->ready[turn->ready_count].low = low;
+	turn->ready[turn->ready_count++].fresh = false;
+}
+
+static void
+begin(WfTurn *turn)
+{
+	turn->output.now = turn->now;
+	turn->lineup = wf_lineup_create(turn->now);
+	turn->newborn_addresses = wf_addresses_create(turn->memory);
+	turn->output.snapshot = RegisterSnapshot(GetLatestSnapshot());
 }
 
 /*
@@ -391,26 +352,20 @@ int
 wf_turn_run(WfTurn *turn)
 {
 	MemoryContext old = MemoryContextSwitchTo(turn->memory);
-	Snapshot	snapshot;
-	int			handled = 0;
+	int			handled;
 
 	wf_turn_conflict = 0;
-	turn->output.now = turn->now;
-	turn->ready = palloc(turn->max_instances * sizeof(WfReady));
-	turn->ready_count = wf_scheduler_take(turn->scheduler, turn->now, turn->max_instances, turn->ready);
 	wf_workflow_refresh();
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	make_drafts(turn, snapshot);
-	if (turn->draft_count > 0)
-		read_all_mail(turn, snapshot);
+	begin(turn);
+	take_ready(turn);
 	handled = step_all(turn);
-	write_all(turn);
+	wf_record_all(turn);
 
 	/*
 	 * held until here: it keeps VACUUM from giving a TID that was read to
 	 * another row
 	 */
-	UnregisterSnapshot(snapshot);
+	UnregisterSnapshot(turn->output.snapshot);
 	MemoryContextSwitchTo(old);
 	return handled;
 }
@@ -422,21 +377,23 @@ void
 wf_turn_blame(WfTurn *turn, const int64 *instance_ids, const int64 *seqs, int count)
 {
 	MemoryContext old = MemoryContextSwitchTo(turn->memory);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 
-	turn->output.now = turn->now;
-	turn->ready = palloc0(count * sizeof(WfReady));
-	turn->ready_count = count;
-	for (int i = 0; i < count; i++)
-		turn->ready[i].instance_id = instance_ids[i];
 	wf_workflow_refresh();
-	make_drafts(turn, snapshot);
-	UnregisterSnapshot(snapshot);
-	for (int i = 0; i < turn->draft_count; i++)
-		for (int j = 0; j < count; j++)
-			if (turn->drafts[i]->row.instance_id == instance_ids[j])
-				wf_draft_blame(turn->drafts[i], &turn->output, seqs[j]);
-	write_all(turn);
+	begin(turn);
+	for (int i = 0; i < count; i++)
+	{
+		WfDraft    *draft = wf_lineup_find(turn->lineup, instance_ids[i]);
+
+		if (draft == NULL)
+		{
+			draft = wf_lineup_add(turn->lineup, instance_ids[i], DT_NOEND);
+			activate(turn, draft);
+		}
+		if (!draft->absent)
+			wf_draft_blame(draft, &turn->output, seqs[i]);
+	}
+	wf_record_all(turn);
+	UnregisterSnapshot(turn->output.snapshot);
 	MemoryContextSwitchTo(old);
 }
 
@@ -444,16 +401,28 @@ wf_turn_blame(WfTurn *turn, const int64 *instance_ids, const int64 *seqs, int co
  * Puts a draft's instance back into the scheduler, where it still has mail and can go on.
  */
 static void
-put_back(WfTurn *turn, WfDraft *draft)
+put_back(WfTurn *turn, const WfDraft *draft)
 {
-	TimestampTz low = draft->next < draft->count ? draft->mails[draft->next].event.at : draft->unread_at;
+	TimestampTz due = draft->loaded ? Max(draft->low, draft->row.retry_at) : draft->low;
 
-	if (draft->next < draft->count && !draft->fold.started)
-		low = draft->row.started_at;
-	if (low == DT_NOEND || draft->broken || draft->row.status == WF_PAUSED)
+	if (draft->low == DT_NOEND || draft->absent)
 		return;
-	if (Max(low, draft->row.retry_at) <= turn->horizon)
-		wf_scheduler_put(turn->scheduler, draft->row.instance_id, low, Max(low, draft->row.retry_at));
+	if (draft->loaded && (draft->broken || draft->row.status == WF_PAUSED) && draft->low != WF_AT_ONCE)
+		return;
+	if (draft->low == WF_AT_ONCE)
+		due = WF_AT_ONCE;
+	if (due <= turn->horizon)
+		wf_scheduler_put(turn->scheduler, draft->instance_id, draft->low, due);
+}
+
+static void
+keep_resident(WfTurn *turn, const WfDraft *draft)
+{
+	WfProcess  *process = wf_resident_store(turn->residents, &draft->row, &draft->fold, &draft->timers, turn->now);
+
+	process->snapshot_seq = draft->snapshot_seq;
+	process->repeats = draft->repeats;
+	process->postponed_low = draft->postponed_low;
 }
 
 /*
@@ -462,15 +431,19 @@ put_back(WfTurn *turn, WfDraft *draft)
 void
 wf_turn_settle(WfTurn *turn)
 {
-	for (int i = 0; i < turn->draft_count; i++)
-	{
-		WfDraft    *draft = turn->drafts[i];
+	ListCell   *lc;
 
-		if (draft->broken || draft->wants_passivation || WF_IS_CLOSED(draft->row.status))
-			wf_resident_drop(turn->residents, draft->row.instance_id);
-		else
-			wf_resident_store(turn->residents, &draft->row, &draft->fold, draft->snapshot_seq, turn->now)->repeats =
-				draft->repeats;
+	foreach(lc, wf_lineup_drafts(turn->lineup))
+	{
+		WfDraft    *draft = lfirst(lc);
+
+		if (draft->loaded && !draft->absent)
+		{
+			if (draft->broken || draft->wants_passivation || WF_IS_CLOSED(draft->row.status))
+				wf_resident_drop(turn->residents, draft->instance_id);
+			else
+				keep_resident(turn, draft);
+		}
 		put_back(turn, draft);
 	}
 }
@@ -485,7 +458,8 @@ wf_turn_put_back(WfTurn *turn, int64 except, TimestampTz except_due)
 	{
 		const WfReady *ready = &turn->ready[i];
 
-		wf_scheduler_put(turn->scheduler, ready->instance_id, ready->low,
-						 ready->instance_id == except ? except_due : ready->low);
+		if (ready->low != DT_NOEND)
+			wf_scheduler_put(turn->scheduler, ready->instance_id, ready->low,
+							 ready->instance_id == except ? except_due : ready->low);
 	}
 }

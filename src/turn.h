@@ -4,7 +4,9 @@
 #ifndef WF_TURN_H
 #define WF_TURN_H
 
+#include "address.h"
 #include "draft.h"
+#include "lineup.h"
 #include "resident.h"
 #include "scheduler.h"
 
@@ -13,24 +15,39 @@ typedef struct WfTurn
 	/* given */
 	WfScheduler *scheduler;
 	WfResidents *residents;
+	WfAddresses *addresses;		/* of instances that were found in the table */
 	MemoryContext memory;		/* reset by the owner after wf_turn_settle() */
 	bool		worker;			/* a worker's, not run()'s */
+	Oid			userid;			/* run()'s caller */
+	uint64		shards;			/* whose instances it may act for */
 	TimestampTz now;
 	TimestampTz horizon;		/* what is due later is left to a later sweep */
+	TimestampTz before;			/* only earlier events, but for new mail;
+								 * DT_NOEND: all that are due */
+	bool		single;			/* one instance a turn, whatever its order */
 	int			max_instances;
 	int			max_events;
 
 	/* found */
 	WfReady    *ready;			/* whose turn it is */
 	int			ready_count;
-	WfDraft   **drafts;			/* those of them that exist and act here */
-	int			draft_count;
+	int			ready_size;
+	int			taken_count;	/* those of them that were due */
+	List	   *fresh;			/* of WfDraft *: those whose mail is new */
+	WfLineup   *lineup;			/* their drafts, and those of who had a
+								 * message */
+	List	   *newborns;		/* of WfDraft *: started in this turn */
+	WfAddresses *newborn_addresses;
+	bool		late;			/* the steps are over: nothing is handed over
+								 * in memory any more */
 	WfOutput	output;			/* what is to be written */
 } WfTurn;
 
-/* the instance whose mail somebody else had in hand when wf_turn_run() raised 40001; 0: none */
+/* the instance that somebody else had in hand when wf_turn_run() raised 40001; 0: none */
 extern int64 wf_turn_conflict;
 
+extern bool wf_turn_may_act(const WfTurn *turn, const WfWorkflow *workflow);
+extern void wf_turn_add_ready(WfTurn *turn, int64 instance_id, TimestampTz low);
 extern int	wf_turn_run(WfTurn *turn);
 extern void wf_turn_settle(WfTurn *turn);
 extern void wf_turn_blame(WfTurn *turn, const int64 *instance_ids, const int64 *seqs, int count);

@@ -6,7 +6,8 @@
  * only pushes (registry_wake.c), for an error there would be a PANIC.
  *
  * Notes are bounded: beyond MAX_NOTES a bit per shard asks its worker to look through the mailbox, and a flag wakes all who
- * wait for an instance to close.  A prepared transaction pushes nothing: a sweep finds what it has left.  A transaction that
+ * wait for an instance to close, another all who wait for each step of one.  Steps are noted whether or not anybody waits:
+ * who begins to before the commit must hear of them too.  A prepared transaction pushes nothing: a sweep finds what it has left.  A transaction that
  * notes nothing costs a test in the callbacks.
  *
  * Besides, there is the set of instances that this transaction has started or written to.  What a subtransaction added stays
@@ -32,8 +33,10 @@ typedef struct Level
 	int			nesting;
 	int			first_wakeup;
 	int			first_closed;
+	int			first_stepped;
 	uint64		shards;
 	bool		closed_many;
+	bool		stepped_many;
 } Level;
 
 /* an instance that this transaction has started or written to */
@@ -59,6 +62,8 @@ static WfWakeup wakeups[MAX_NOTES];
 static int	wakeup_count = 0;
 static int64 closed[MAX_NOTES];
 static int	closed_count = 0;
+static int64 stepped[MAX_NOTES];
+static int	stepped_count = 0;
 
 /* the levels that have notes, outermost first */
 static Level *levels = NULL;
@@ -89,7 +94,7 @@ current_level(void)
 	}
 	levels[level_count] = (Level)
 	{
-		.nesting = nesting,.first_wakeup = wakeup_count,.first_closed = closed_count
+		.nesting = nesting,.first_wakeup = wakeup_count,.first_closed = closed_count,.first_stepped = stepped_count
 	};
 	return &levels[level_count++];
 }
@@ -184,6 +189,22 @@ wf_wakeup_note_closed(int64 instance_id)
 }
 
 /*
+ * This transaction added to the instance's log, or made mail of its a dead letter: whoever waits for that looks again.
+ */
+void
+wf_wakeup_note_stepped(int64 instance_id)
+{
+	Level	   *level = current_level();
+
+	if (stepped_count > level->first_stepped && stepped[stepped_count - 1] == instance_id)
+		return;
+	if (stepped_count < MAX_NOTES)
+		stepped[stepped_count++] = instance_id;
+	else
+		level->stepped_many = true;
+}
+
+/*
  * Whether this transaction has started the instance or written to it.  After more writes than are counted: true.
  */
 bool
@@ -191,6 +212,17 @@ wf_wakeup_has_written(int64 instance_id)
 {
 	return touched != NULL &&
 		(touched->members >= MAX_WRITTEN || touched_lookup(touched, instance_id) != NULL);
+}
+
+/*
+ * Whether this transaction has started the instance.
+ */
+bool
+wf_wakeup_has_started(int64 instance_id)
+{
+	Touched    *entry = touched == NULL ? NULL : touched_lookup(touched, instance_id);
+
+	return entry != NULL && entry->started;
 }
 
 int
@@ -226,17 +258,23 @@ push_all(void)
 {
 	uint64		shards = 0;
 	bool		closed_many = false;
+	bool		stepped_many = false;
 
 	for (int i = 0; i < level_count; i++)
 	{
 		shards |= levels[i].shards;
 		closed_many |= levels[i].closed_many;
+		stepped_many |= levels[i].stepped_many;
 	}
 	wf_registry_wake(wakeups, wakeup_count);
 	wf_registry_wake_shards(shards);
 	wf_registry_closed(closed, closed_count);
 	if (closed_many)
 		wf_registry_closed_many();
+	if (stepped_many)
+		wf_registry_stepped_many();
+	else
+		wf_registry_stepped(stepped, stepped_count);
 }
 
 static void
@@ -254,7 +292,7 @@ at_transaction_event(XactEvent event, void *arg)
 		default:
 			return;
 	}
-	level_count = wakeup_count = closed_count = started_count = 0;
+	level_count = wakeup_count = closed_count = stepped_count = started_count = 0;
 	touched = NULL;
 }
 
@@ -274,6 +312,7 @@ merge_level(void)
 	}
 	parent->shards |= level->shards;
 	parent->closed_many |= level->closed_many;
+	parent->stepped_many |= level->stepped_many;
 	level_count--;
 }
 
@@ -284,6 +323,7 @@ drop_level(void)
 
 	wakeup_count = level->first_wakeup;
 	closed_count = level->first_closed;
+	stepped_count = level->first_stepped;
 }
 
 static void

@@ -20,8 +20,12 @@ extern void wf_wakeup_note_started(int64 instance_id);
 /* this transaction closed it */
 extern void wf_wakeup_note_closed(int64 instance_id);
 
+/* this transaction added to its log, or made mail of its a dead letter */
+extern void wf_wakeup_note_stepped(int64 instance_id);
+
 /* whether this transaction has started the instance or written to it; which ones it has started */
 extern bool wf_wakeup_has_written(int64 instance_id);
+extern bool wf_wakeup_has_started(int64 instance_id);
 extern int	wf_wakeup_started_count(void);
 extern int	wf_wakeup_started(int64 *instance_ids, int max);
 

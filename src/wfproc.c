@@ -15,6 +15,7 @@
 #include "ddl.h"
 #include "guc.h"
 #include "registry.h"
+#include "step.h"
 #include "suspect.h"
 #include "wakeup.h"
 #include "workflow.h"
@@ -29,6 +30,7 @@ _PG_init(void)
 	wf_guc_init();
 	wf_catalog_init();
 	wf_workflow_init();
+	wf_step_init();
 	wf_action_init();
 	wf_wakeup_init();
 	/* pg_upgrade wants no workers, which would act on what it is copying */

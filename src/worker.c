@@ -274,6 +274,12 @@ look_for_extension(void)
 	wf_registry_confirm();
 }
 
+uint64
+wf_worker_shards(void)
+{
+	return held_shards;
+}
+
 /*
  * Gives all shards back, and forgets what belongs to them.
  */

@@ -16,11 +16,11 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
-#include "action.h"
 #include "catalog.h"
 #include "check.h"
 #include "definition.h"
 #include "guc.h"
+#include "step.h"
 #include "workflow.h"
 
 typedef struct WfIdEntry

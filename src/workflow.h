@@ -54,6 +54,9 @@ typedef struct WfWorkflow
 	int64		retry_delay_us;
 	int			handler_timeout_ms;
 	int			snapshot_every;
+	bool		watch;			/* NOTIFY on close and on attributes */
+	bool		dead_letter_events; /* senders are told, instead of a dead
+									 * letter */
 	List	   *grants;			/* of WfGrant * */
 	List	   *versions;		/* of WfVersion *, those asked for so far */
 } WfWorkflow;

@@ -90,7 +90,7 @@ sql(q(ALTER SYSTEM RESET wfproc.sweep_interval));
 $node->reload;
 
 # a row that nobody was told of
-sql(q(SET session_replication_role = replica; INSERT INTO wfproc.mailbox SELECT instance_id, clock_timestamp(), nextval('wfproc.mail_seq'), instance_id % 64, 'add', '{"n": 1}' FROM wfproc.instance WHERE id = 'i-3'));
+sql(q(SET session_replication_role = replica; INSERT INTO wfproc.mailbox (instance_id, at, origin, mail_id, shard, name, payload) SELECT instance_id, clock_timestamp(), 0, nextval('wfproc.mail_seq'), instance_id % 64, 'add', '{"n": 1}' FROM wfproc.instance WHERE id = 'i-3'));
 sql(q(ALTER SYSTEM SET wfproc.sweep_interval = '200ms'));
 $node->reload;
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM wfproc.mailbox'), 'I9: mail that a COPY brought, by the sweep');

@@ -22,8 +22,8 @@ is(sql(q(SELECT count(*) FROM wfproc.registry WHERE id LIKE 'f-%')), 5, 'and in 
 # a second owner: appends event 3, rightly chained and digested, as another worker would have
 sql(q(
 CREATE FUNCTION append(id text, name text, payload jsonb, state jsonb) RETURNS void LANGUAGE sql AS $$
-    INSERT INTO wfproc.event (instance_id, seq, at, recorded_at, digest, name, payload, hash)
-    SELECT r.instance_id, r.seq, r.at, r.at, r.digest, r.name, r.payload,
+    INSERT INTO wfproc.event (instance_id, seq, at, recorded_at, digest, live, name, payload, hash)
+    SELECT r.instance_id, r.seq, r.at, r.at, r.digest, true, r.name, r.payload,
            digest(last.hash || convert_to(array_to_string(ARRAY[r.seq::text, (extract(epoch FROM r.at) * 1000000)::bigint::text,
                       (extract(epoch FROM r.at) * 1000000)::bigint::text, r.name, encode(digest(convert_to(r.payload::text, 'UTF8'), 'sha256'), 'hex'),
                       '', '', r.digest::text], chr(31)), 'UTF8'), 'sha256')

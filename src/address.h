@@ -1,0 +1,19 @@
+/*
+ * address.h: which instance an id is.
+ */
+#ifndef WF_ADDRESS_H
+#define WF_ADDRESS_H
+
+typedef struct WfAddress
+{
+	int64		instance_id;
+	int			workflow_id;
+} WfAddress;
+
+typedef struct WfAddresses WfAddresses;
+
+extern WfAddresses *wf_addresses_create(MemoryContext parent);
+extern bool wf_addresses_find(const WfAddresses *addresses, const char *id, WfAddress *address);
+extern void wf_addresses_add(WfAddresses *addresses, const char *id, const WfAddress *address);
+
+#endif

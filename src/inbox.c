@@ -1,0 +1,353 @@
+/*
+ * inbox.c: the mail of a process during a turn: what was read of its mailbox, and what was handed over in memory.
+ *
+ * Called by draft.c, lineup.c, deliver.c and record.c, in the turn's memory.  The mailbox is read in portions, each when
+ * the turn has come to its first stamp, all with the turn's snapshot.  So mail that was handled is still seen in the
+ * table: what was taken out of order is remembered, and so is how many of one stamp were read.
+ */
+#include "postgres.h"
+
+#include "inbox.h"
+
+/* of the mailbox, at one time: grows while a turn comes back for more */
+#define FIRST_PORTION 8
+#define LAST_PORTION 256
+/* control events */
+#define MAX_CONTROL 100
+/* mail made in this turn comes after what has a number already */
+#define AFTER_NUMBERED (INT64CONST(1) << 62)
+
+static WfPlace
+place_of(const WfMail *mail)
+{
+	WfPlace		place = {
+		.at = mail->event.at,.origin = mail->origin,
+		.mail_id = mail->order != 0 ? AFTER_NUMBERED + mail->order : mail->event.mail_id
+	};
+
+	return place;
+}
+
+/*
+ * Negative where a is handled before b.
+ */
+int
+wf_inbox_compare(const WfPlace *a, const WfPlace *b)
+{
+	if (a->at != b->at)
+		return a->at < b->at ? -1 : 1;
+	if (a->origin != b->origin)
+		return a->origin < b->origin ? -1 : 1;
+	if (a->mail_id != b->mail_id)
+		return a->mail_id < b->mail_id ? -1 : 1;
+	return 0;
+}
+
+/*
+ * First of all first: a pairingheap gives its greatest.
+ */
+static int
+compare_mails(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+{
+	WfPlace		x = place_of(pairingheap_const_container(WfMail, node, a));
+	WfPlace		y = place_of(pairingheap_const_container(WfMail, node, b));
+
+	return wf_inbox_compare(&y, &x);
+}
+
+/*
+ * Mail that this turn makes.  The event is copied, what it points to is not.
+ */
+WfMail *
+wf_inbox_make(WfOutput *output, int64 instance_id, const WfEvent *event, int depth)
+{
+	WfMail	   *mail = palloc0(sizeof(WfMail));
+
+	mail->instance_id = instance_id;
+	ItemPointerSetInvalid(&mail->tid);
+	mail->origin = WF_FROM_PROCESS;
+	mail->order = ++output->orders;
+	mail->depth = depth;
+	mail->postponed = WF_NOT_POSTPONED;
+	mail->event = *event;
+	return mail;
+}
+
+/*
+ * Hands mail over to a process.
+ */
+void
+wf_inbox_add(WfDraft *draft, WfMail *mail)
+{
+	if (draft->inbox == NULL)
+		draft->inbox = pairingheap_allocate(compare_mails, NULL);
+	pairingheap_add(draft->inbox, &mail->node);
+}
+
+static WfMail *
+first_handed_over(const WfDraft *draft)
+{
+	if (draft->inbox == NULL || pairingheap_is_empty(draft->inbox))
+		return NULL;
+	return pairingheap_container(WfMail, node, pairingheap_first(draft->inbox));
+}
+
+/*
+ * The first of what was read and what was handed over.
+ */
+static WfMail *
+first_mail(const WfDraft *draft)
+{
+	WfMail	   *read = draft->next < draft->count ? &draft->mails[draft->next] : NULL;
+	WfMail	   *handed = first_handed_over(draft);
+	WfPlace		x;
+	WfPlace		y;
+
+	if (read == NULL || handed == NULL)
+		return read != NULL ? read : handed;
+	x = place_of(read);
+	y = place_of(handed);
+	return wf_inbox_compare(&x, &y) < 0 ? read : handed;
+}
+
+/*
+ * What the process would handle next, as far as is read; NULL: nothing, or not now.
+ */
+WfMail *
+wf_inbox_next(const WfDraft *draft, TimestampTz now)
+{
+	WfMail	   *mail;
+
+	if (draft->absent || WF_IS_CLOSED(draft->row.status))
+		return NULL;
+	if (draft->urgent != NULL)
+		return draft->urgent;
+	mail = first_mail(draft);
+	if (mail != NULL && mail->event.at == WF_AT_ONCE)
+		return mail;
+	if (!wf_draft_can_go_on(draft, now))
+		return mail != NULL && WF_IS_ENGINE_EVENT(mail->event.name) ? mail : NULL;
+	if (!draft->fold.started)
+		return draft->start;
+	return mail;
+}
+
+/*
+ * Takes out what wf_inbox_next() gave.
+ */
+void
+wf_inbox_remove(WfDraft *draft, WfMail *mail)
+{
+	if (mail == draft->start)
+	{
+		draft->start = NULL;
+		draft->taken = lappend(draft->taken, mail);
+		/* what came before start by its stamp is to be read yet */
+		if (!draft->newborn)
+			draft->unread_at = WF_NO_STAMP;
+	}
+	else if (mail == draft->urgent)
+	{
+		draft->urgent = NULL;
+		draft->taken = lappend(draft->taken, mail);
+	}
+	else if (draft->next < draft->count && mail == &draft->mails[draft->next])
+		draft->next++;
+	else
+		pairingheap_remove(draft->inbox, &mail->node);
+}
+
+/*
+ * Keeps mail, which was taken out, until the state changes.
+ */
+void
+wf_inbox_set_aside(WfDraft *draft, WfMail *mail)
+{
+	draft->aside = lappend(draft->aside, mail);
+}
+
+/*
+ * The state has changed.
+ */
+void
+wf_inbox_offer_again(WfDraft *draft)
+{
+	ListCell   *lc;
+
+	foreach(lc, draft->aside)
+	{
+		WfMail	   *mail = lfirst(lc);
+
+		mail->postponed = WF_NOT_POSTPONED;
+		wf_inbox_add(draft, mail);
+	}
+	draft->aside = NIL;
+}
+
+/*
+ * Whether there may be mail in the mailbox that comes before any that was read.
+ */
+static bool
+is_unread(const WfDraft *draft, TimestampTz now, const WfMail *mail, TimestampTz *at)
+{
+	*at = draft->unread_at;
+	if (draft->unread_at == WF_AT_ONCE)
+		return true;
+	if (!wf_draft_can_go_on(draft, now))
+		return draft->unread_at <= now && !draft->looked_for_urgent;
+	if (!draft->fold.started)
+	{
+		*at = draft->row.started_at;
+		return draft->start == NULL && !draft->newborn && *at <= now && draft->unread_at <= *at;
+	}
+	/* what was read comes before what was not */
+	return draft->next == draft->count && draft->unread_at <= now &&
+		(mail == NULL || draft->unread_at <= mail->event.at);
+}
+
+/*
+ * Where the process stands in the order of all: false where it has nothing to do in this turn.  *unread: its mail must be
+ * read first.
+ */
+bool
+wf_inbox_place(const WfDraft *draft, TimestampTz now, WfPlace *place, bool *unread)
+{
+	WfMail	   *mail;
+
+	memset(place, 0, sizeof(WfPlace));
+	*unread = false;
+	if (draft->absent || WF_IS_CLOSED(draft->row.status))
+		return false;
+	if (!draft->loaded)
+	{
+		mail = first_handed_over(draft);
+		place->at = mail == NULL ? draft->unread_at : Min(draft->unread_at, mail->event.at);
+		return true;
+	}
+	mail = wf_inbox_next(draft, now);
+	if (is_unread(draft, now, mail, &place->at))
+	{
+		*unread = true;
+		return true;
+	}
+	if (mail == NULL)
+		return false;
+	*place = place_of(mail);
+	return true;
+}
+
+static bool
+was_taken(const WfDraft *draft, const WfMail *mail)
+{
+	ListCell   *lc;
+
+	foreach(lc, draft->taken)
+		if (((WfMail *) lfirst(lc))->event.mail_id == mail->event.mail_id)
+		return true;
+	return false;
+}
+
+/*
+ * The first event of an instance is start, whatever older stamps its other mail has.
+ */
+static void
+read_start(WfDraft *draft, const WfOutput *output)
+{
+	TimestampTz next_at;
+	WfMail	   *mail;
+
+	if (wf_mailbox_read(draft->instance_id, draft->row.started_at, draft->row.started_at, 1, output->snapshot, &mail,
+						&next_at) == 1)
+		draft->start = mail;
+	else
+		/* not seen by this snapshot: its wake-up is to come */
+		draft->unread_at = DT_NOEND;
+}
+
+/*
+ * The next portion, but for those of its first stamp that were read already.
+ */
+static void
+read_portion(WfDraft *draft, const WfOutput *output)
+{
+	TimestampTz from = draft->unread_at;
+	int			skip = draft->ties;
+	int			count;
+
+	draft->portion = draft->portion == 0 ? FIRST_PORTION : Min(draft->portion * 2, LAST_PORTION);
+	count = wf_mailbox_read(draft->instance_id, from, output->now, draft->portion + skip, output->snapshot,
+							&draft->mails, &draft->unread_at);
+	draft->ties = 0;
+	for (int i = count - 1; i >= 0 && draft->mails[i].event.at == draft->unread_at; i--)
+		draft->ties++;
+	draft->next = draft->count = 0;
+	for (int i = skip; i < count; i++)
+	{
+		WfMail	   *mail = &draft->mails[i];
+
+		if (draft->taken != NIL && was_taken(draft, mail))
+			continue;
+		mail->row_postponed = mail->postponed != WF_NOT_POSTPONED;
+		if (mail->row_postponed && mail->postponed >= draft->fold.changed_seq)
+			wf_inbox_set_aside(draft, memcpy(palloc(sizeof(WfMail)), mail, sizeof(WfMail)));
+		else
+		{
+			mail->postponed = WF_NOT_POSTPONED;
+			draft->mails[draft->count++] = *mail;
+		}
+	}
+}
+
+/*
+ * Reads on in the mailbox: control events first and alone, then start, then what is due.
+ */
+void
+wf_inbox_read(WfDraft *draft, const WfOutput *output)
+{
+	if (draft->unread_at == WF_AT_ONCE)
+	{
+		draft->next = 0;
+		draft->count = wf_mailbox_read(draft->instance_id, WF_AT_ONCE, WF_AT_ONCE, MAX_CONTROL, output->snapshot,
+									   &draft->mails, &draft->unread_at);
+		if (draft->unread_at == WF_AT_ONCE)
+		{
+			/*
+			 * the rest of them, and what comes after, is left to the next
+			 * turn
+			 */
+			draft->more_control = draft->stopped = true;
+			draft->unread_at = DT_NOEND;
+		}
+	}
+	else if (!wf_draft_can_go_on(draft, output->now))
+	{
+		WfMail	   *urgent = palloc(sizeof(WfMail));
+
+		draft->looked_for_urgent = true;
+		if (wf_mailbox_find_control(draft->instance_id, output->now, output->snapshot, urgent))
+			draft->urgent = urgent;
+	}
+	else if (!draft->fold.started)
+		read_start(draft, output);
+	else
+		read_portion(draft, output);
+}
+
+/*
+ * All mail that was read or handed over and is neither handled nor postponed: of WfMail *, in no order.
+ */
+List *
+wf_inbox_rest(const WfDraft *draft)
+{
+	List	   *rest = NIL;
+
+	if (draft->start != NULL)
+		rest = lappend(rest, draft->start);
+	if (draft->urgent != NULL)
+		rest = lappend(rest, draft->urgent);
+	for (int i = draft->next; i < draft->count; i++)
+		rest = lappend(rest, &draft->mails[i]);
+	while (draft->inbox != NULL && !pairingheap_is_empty(draft->inbox))
+		rest = lappend(rest, pairingheap_container(WfMail, node, pairingheap_remove_first(draft->inbox)));
+	return rest;
+}

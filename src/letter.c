@@ -1,0 +1,184 @@
+/*
+ * letter.c: writes letters, from a process to other instances, which deliver.c delivers.
+ *
+ * Called by draft.c when a step is carried out or an instance closes, and by deliver.c for answers.  A letter is stamped
+ * with its sender's clock, so that its receiver meets it in the sender's time.
+ */
+#include "postgres.h"
+
+#include "letter.h"
+#include "object.h"
+
+static WfLetter *
+write_letter(WfOutput *output, WfDraft *from, const char *id, const char *event, Jsonb *payload)
+{
+	WfLetter   *letter = palloc0(sizeof(WfLetter));
+
+	letter->from = from;
+	letter->id = pstrdup(id);
+	letter->event.name = pstrdup(event);
+	letter->event.payload = payload;
+	letter->event.at = TIMESTAMP_NOT_FINITE(from->fold.clock) ? from->row.started_at : from->fold.clock;
+	letter->event.sender = from->row.id;
+	letter->depth = output->depth + 1;
+	letter->privilege = WF_PRIV_SEND;
+	output->letters = lappend(output->letters, letter);
+	return letter;
+}
+
+static WfLetter *
+write_from_engine(WfOutput *output, WfDraft *from, const char *id, const char *event, Jsonb *payload)
+{
+	WfLetter   *letter = write_letter(output, from, id, event, payload);
+
+	letter->from_engine = letter->silent = true;
+	return letter;
+}
+
+/*
+ * send() of a handler.
+ */
+void
+wf_letter_send(WfOutput *output, WfDraft *from, const WfAction *action)
+{
+	WfLetter   *letter = write_letter(output, from, action->id, action->name, action->json);
+
+	letter->event.key = action->key;
+	letter->or_start = action->or_start;
+	letter->stamped = action->at != WF_NO_STAMP;
+	if (letter->stamped)
+		letter->event.at = action->at;
+}
+
+/*
+ * start() of a handler: the child's first event.
+ */
+void
+wf_letter_start(WfOutput *output, WfDraft *from, const WfAction *action)
+{
+	WfLetter   *letter = write_letter(output, from, action->id, "start", action->json);
+
+	letter->birth = action;
+	if (action->at != WF_NO_STAMP)
+		letter->event.at = action->at;
+}
+
+/*
+ * What a handler answers to an event that another instance has sent.
+ */
+void
+wf_letter_reply(WfOutput *output, WfDraft *from, const WfMail *mail, Jsonb *reply)
+{
+	JsonbParseState *parse = NULL;
+
+	wf_object_begin(&parse);
+	wf_object_text(&parse, "id", from->row.id);
+	wf_object_text(&parse, "event", mail->event.name);
+	wf_object_text(&parse, "key", mail->event.key);
+	wf_object_jsonb(&parse, "reply", reply);
+	(void) write_from_engine(output, from, mail->event.sender, "reply", wf_object_end(&parse));
+}
+
+static Jsonb *
+by_and_reason(const WfDraft *from, const char *reason)
+{
+	JsonbParseState *parse = NULL;
+
+	wf_object_begin(&parse);
+	wf_object_text(&parse, "by", from->row.id);
+	wf_object_optional(&parse, "reason", reason);
+	return wf_object_end(&parse);
+}
+
+/*
+ * Asks an instance to close, and where there is a deadline (0 or more) terminates it then.
+ */
+void
+wf_letter_cancel(WfOutput *output, WfDraft *from, const char *id, const char *reason, int64 deadline_us)
+{
+	WfLetter   *letter = write_letter(output, from, id, "cancel", by_and_reason(from, reason));
+	TimestampTz at = letter->event.at;
+
+	letter->privilege = WF_PRIV_OPERATE;
+	if (deadline_us < 0)
+		return;
+	letter = write_letter(output, from, id, "$terminate", by_and_reason(from, "the deadline of a cancel has passed"));
+	letter->privilege = WF_PRIV_OPERATE;
+	letter->silent = true;
+	letter->event.at = at + deadline_us;
+}
+
+void
+wf_letter_terminate(WfOutput *output, WfDraft *from, const char *id, const char *reason)
+{
+	WfLetter   *letter = write_letter(output, from, id, "$terminate", by_and_reason(from, reason));
+
+	letter->privilege = WF_PRIV_OPERATE;
+	letter->event.at = WF_AT_ONCE;
+}
+
+/*
+ * Asks to be told when an instance closes, or no more.
+ */
+void
+wf_letter_monitor(WfOutput *output, WfDraft *from, const char *id, bool on)
+{
+	WfLetter   *letter = write_letter(output, from, id, on ? "$monitor" : "$demonitor", by_and_reason(from, NULL));
+
+	letter->privilege = WF_PRIV_READ;
+	letter->event.at = WF_AT_ONCE;
+}
+
+/*
+ * Tells somebody that the instance has closed: what is child (a parent is told) or monitor.
+ */
+void
+wf_letter_close(WfOutput *output, WfDraft *from, const char *what, const char *id)
+{
+	JsonbParseState *parse = NULL;
+
+	wf_object_begin(&parse);
+	wf_object_text(&parse, "id", from->row.id);
+	if (from->row.result != NULL)
+		wf_object_jsonb(&parse, "result", from->row.result);
+	wf_object_optional(&parse, "error", from->row.error);
+	(void) write_from_engine(output, from, id, psprintf("%s.%s", what, wf_instance_status_name(from->row.status)),
+							 wf_object_end(&parse));
+}
+
+/*
+ * Answers monitor() of an instance that does not exist.
+ */
+void
+wf_letter_unknown(WfOutput *output, WfDraft *watcher, const char *id)
+{
+	JsonbParseState *parse = NULL;
+
+	wf_object_begin(&parse);
+	wf_object_text(&parse, "id", id);
+	(void) write_from_engine(output, watcher, watcher->row.id, "monitor.unknown", wf_object_end(&parse));
+}
+
+/*
+ * Tells the sender of an event that it could not be delivered.
+ */
+void
+wf_letter_dead(WfOutput *output, const char *sender, const char *id, const WfEvent *event, const char *reason)
+{
+	JsonbParseState *parse = NULL;
+	WfLetter   *letter = palloc0(sizeof(WfLetter));
+
+	wf_object_begin(&parse);
+	wf_object_text(&parse, "id", id);
+	wf_object_text(&parse, "event", event->name);
+	wf_object_jsonb(&parse, "payload", event->payload);
+	wf_object_text(&parse, "reason", reason);
+	letter->id = pstrdup(sender);
+	letter->event.name = pstrdup("dead_letter");
+	letter->event.payload = wf_object_end(&parse);
+	letter->event.at = event->at;
+	letter->event.sender = pstrdup(id);
+	letter->depth = output->depth + 1;
+	letter->from_engine = letter->silent = true;
+	output->letters = lappend(output->letters, letter);
+}

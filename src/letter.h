@@ -1,0 +1,19 @@
+/*
+ * letter.h: what a process sends to others, and what the engine sends for it.
+ */
+#ifndef WF_LETTER_H
+#define WF_LETTER_H
+
+#include "draft.h"
+
+extern void wf_letter_send(WfOutput *output, WfDraft *from, const WfAction *action);
+extern void wf_letter_start(WfOutput *output, WfDraft *from, const WfAction *action);
+extern void wf_letter_reply(WfOutput *output, WfDraft *from, const WfMail *mail, Jsonb *reply);
+extern void wf_letter_cancel(WfOutput *output, WfDraft *from, const char *id, const char *reason, int64 deadline_us);
+extern void wf_letter_terminate(WfOutput *output, WfDraft *from, const char *id, const char *reason);
+extern void wf_letter_monitor(WfOutput *output, WfDraft *from, const char *id, bool on);
+extern void wf_letter_close(WfOutput *output, WfDraft *from, const char *what, const char *id);
+extern void wf_letter_unknown(WfOutput *output, WfDraft *watcher, const char *id);
+extern void wf_letter_dead(WfOutput *output, const char *sender, const char *id, const WfEvent *event, const char *reason);
+
+#endif

@@ -1,0 +1,94 @@
+/*
+ * object.c: making JSON objects pair by pair, and reading a string from one.
+ *
+ * Called wherever the engine makes a payload of its own.  Everything is palloc'd in the current memory context.
+ */
+#include "postgres.h"
+
+#include "object.h"
+
+static void
+push_string(JsonbParseState **parse, JsonbIteratorToken token, const char *string)
+{
+	JsonbValue	value;
+
+	value.type = jbvString;
+	value.val.string.val = unconstify(char *, string);
+	value.val.string.len = strlen(string);
+	pushJsonbValue(parse, token, &value);
+}
+
+void
+wf_object_begin(JsonbParseState **parse)
+{
+	pushJsonbValue(parse, WJB_BEGIN_OBJECT, NULL);
+}
+
+/*
+ * A string, or null where it is NULL.
+ */
+void
+wf_object_text(JsonbParseState **parse, const char *key, const char *string)
+{
+	JsonbValue	value = {.type = jbvNull};
+
+	push_string(parse, WJB_KEY, key);
+	if (string != NULL)
+		push_string(parse, WJB_VALUE, string);
+	else
+		pushJsonbValue(parse, WJB_VALUE, &value);
+}
+
+/*
+ * A string, or no pair at all where it is NULL.
+ */
+void
+wf_object_optional(JsonbParseState **parse, const char *key, const char *string)
+{
+	if (string != NULL)
+		wf_object_text(parse, key, string);
+}
+
+/*
+ * A value, or null where it is NULL.
+ */
+void
+wf_object_jsonb(JsonbParseState **parse, const char *key, Jsonb *jsonb)
+{
+	JsonbValue	value;
+
+	push_string(parse, WJB_KEY, key);
+	if (jsonb != NULL && JB_ROOT_IS_SCALAR(jsonb))
+		JsonbExtractScalar(&jsonb->root, &value);
+	else if (jsonb != NULL)
+	{
+		value.type = jbvBinary;
+		value.val.binary.data = &jsonb->root;
+		value.val.binary.len = VARSIZE(jsonb) - VARHDRSZ;
+	}
+	else
+		value.type = jbvNull;
+	pushJsonbValue(parse, WJB_VALUE, &value);
+}
+
+Jsonb *
+wf_object_end(JsonbParseState **parse)
+{
+	return JsonbValueToJsonb(pushJsonbValue(parse, WJB_END_OBJECT, NULL));
+}
+
+char *
+wf_object_get_text(Jsonb *object, const char *key)
+{
+	JsonbValue	wanted = {.type = jbvString};
+	JsonbValue *value;
+
+	if (!JB_ROOT_IS_OBJECT(object))
+		return NULL;
+	wanted.val.string.val = unconstify(char *, key);
+	wanted.val.string.len = strlen(key);
+	value = findJsonbValueFromContainer(&object->root, JB_FOBJECT, &wanted);
+	if (value == NULL || value->type != jbvString)
+		return NULL;
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}

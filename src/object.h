@@ -1,0 +1,18 @@
+/*
+ * object.h: making JSON objects.
+ */
+#ifndef WF_OBJECT_H
+#define WF_OBJECT_H
+
+#include "utils/jsonb.h"
+
+extern void wf_object_begin(JsonbParseState **parse);
+extern void wf_object_text(JsonbParseState **parse, const char *key, const char *string);
+extern void wf_object_optional(JsonbParseState **parse, const char *key, const char *string);
+extern void wf_object_jsonb(JsonbParseState **parse, const char *key, Jsonb *value);
+extern Jsonb *wf_object_end(JsonbParseState **parse);
+
+/* of an object's value that is a string: palloc'd; NULL where there is none */
+extern char *wf_object_get_text(Jsonb *object, const char *key);
+
+#endif

@@ -1,0 +1,437 @@
+/*
+ * record.c: writes down what the steps of a turn have led to.
+ *
+ * Called by turn.c once the steps are over, in the turn's transaction, which holds the locks of the shards concerned.
+ * Everything a turn writes is written here: log, mailboxes, instances, snapshots, dead letters, links, keys.
+ *
+ * Mail that was handed over in memory and not handled gets its row here, in the order in which it was made, so that its
+ * mail_id says what its place in memory said.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/async.h"
+#include "utils/snapmgr.h"
+
+#include "deliver.h"
+#include "eventlog.h"
+#include "idempotency.h"
+#include "inbox.h"
+#include "instance.h"
+#include "mailbox.h"
+#include "object.h"
+#include "record.h"
+#include "snapshot.h"
+#include "wakeup.h"
+
+/* mail left to an instance that has closed, per turn */
+#define MAX_BURIED 10000
+/* where watchers listen */
+#define WATCH_CHANNEL "wfproc"
+
+/*
+ * Somebody else is at an instance of this turn at this very moment: the turn is off, and is repeated without it.
+ */
+static void
+conflict(int64 instance_id, const char *message)
+{
+	wf_turn_conflict = instance_id;
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg_internal("%s", message),
+			 errhint("Try again.")));
+}
+
+static void
+delete_mail(const WfMail *mail)
+{
+	if (wf_mailbox_delete(mail) != WF_MAIL_DELETED)
+		conflict(mail->instance_id,
+				 psprintf("event " INT64_FORMAT " is being withdrawn or rescheduled by another transaction",
+						  mail->event.mail_id));
+}
+
+/*
+ * Deletes what was handled, and timers that will not fire.
+ */
+static void
+delete_all(WfTurn *turn)
+{
+	ListCell   *lc;
+
+	foreach(lc, turn->output.handled)
+		delete_mail(lfirst(lc));
+	foreach(lc, turn->output.withdrawals)
+	{
+		const WfWithdrawal *withdrawal = lfirst(lc);
+
+		(void) wf_mailbox_remove(withdrawal->instance_id, &withdrawal->place, turn->output.snapshot);
+	}
+}
+
+/*
+ * The rows of instances that have begun with this turn.  Where somebody else has just used an id, the turn is repeated,
+ * and finds it taken.
+ */
+static void
+insert_newborns(WfTurn *turn)
+{
+	WfInstance **rows = palloc(list_length(turn->newborns) * sizeof(WfInstance *));
+	MemoryContext caller = CurrentMemoryContext;
+	int			count = 0;
+	ListCell   *lc;
+
+	foreach(lc, turn->newborns)
+		rows[count++] = &((WfDraft *) lfirst(lc))->row;
+	PG_TRY();
+	{
+		wf_instance_insert(rows, count);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		if (error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION || error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+			conflict(turn->ready_count > 0 ? turn->ready[0].instance_id : 0,
+					 "the id of a child is being used by another transaction");
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+}
+
+static void
+claim_keys(WfTurn *turn)
+{
+	ListCell   *lc;
+	int64		first;
+
+	foreach(lc, turn->output.claims)
+	{
+		WfClaim    *claim = lfirst(lc);
+
+		if (!wf_idempotency_claim(claim->mail->instance_id, &claim->mail->event, claim->with_at, &first))
+			conflict(claim->mail->instance_id,
+					 psprintf("idempotency key \"%s\" is being used by another transaction", claim->mail->event.key));
+	}
+}
+
+/*
+ * What an instance that has closed leaves in memory and in its mailbox.
+ */
+static void
+clear_mail(WfTurn *turn, WfDraft *draft, Snapshot snapshot)
+{
+	WfMail	   *mails;
+	int			count;
+	ListCell   *lc;
+
+	foreach(lc, list_concat(wf_inbox_rest(draft), draft->aside))
+	{
+		WfMail	   *mail = lfirst(lc);
+
+		/* what has a row is met again below */
+		if (!ItemPointerIsValid(&mail->tid))
+			wf_deliver_unhandled(turn, draft, mail);
+	}
+	draft->aside = NIL;
+	draft->start = draft->urgent = NULL;
+	draft->next = draft->count = 0;
+	if (draft->newborn)
+		return;
+	count = wf_mailbox_read(draft->instance_id, DT_NOBEGIN, DT_NOEND, MAX_BURIED, snapshot, &mails, &draft->unread_at);
+	for (int i = 0; i < count; i++)
+	{
+		delete_mail(&mails[i]);
+		wf_deliver_unhandled(turn, draft, &mails[i]);
+	}
+}
+
+/*
+ * Clears the mail of those that have closed.
+ */
+static void
+clear_closed(WfTurn *turn)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ListCell   *lc;
+
+	foreach(lc, wf_lineup_drafts(turn->lineup))
+	{
+		WfDraft    *draft = lfirst(lc);
+
+		if (draft->loaded && !draft->absent && WF_IS_CLOSED(draft->row.status))
+			clear_mail(turn, draft, snapshot);
+	}
+	UnregisterSnapshot(snapshot);
+	wf_deliver_all(turn);
+}
+
+/*
+ * Mail that is to have a row, or another one than it has.
+ */
+static void
+spill(WfTurn *turn, WfMail *mail)
+{
+	if (ItemPointerIsValid(&mail->tid))
+		delete_mail(mail);
+	turn->output.posts = lappend(turn->output.posts, mail);
+}
+
+static void
+spill_inbox(WfTurn *turn, WfDraft *draft)
+{
+	ListCell   *lc;
+
+	foreach(lc, draft->aside)
+	{
+		WfMail	   *mail = lfirst(lc);
+
+		if (!mail->rewrite)
+			continue;
+		mail->postponed = draft->fold.seq;
+		spill(turn, mail);
+	}
+	foreach(lc, wf_inbox_rest(draft))
+	{
+		WfMail	   *mail = lfirst(lc);
+
+		/* timers come from their list, which says which are still wanted */
+		if (mail->timer == NULL)
+			draft->low = Min(draft->low, mail->event.at);
+		if (mail->timer == NULL && (mail->rewrite || !ItemPointerIsValid(&mail->tid)))
+			spill(turn, mail);
+	}
+	foreach(lc, draft->timers.timers)
+	{
+		WfTimer    *timer = lfirst(lc);
+
+		if (timer->mail != NULL && timer->mail_id == 0)
+			spill(turn, timer->mail);
+	}
+}
+
+/*
+ * What the next turn is to look at: the oldest of what stays.
+ */
+static void
+note_rest(WfDraft *draft)
+{
+	ListCell   *lc;
+
+	draft->low = draft->more_control ? WF_AT_ONCE : draft->unread_at;
+	draft->postponed_low = DT_NOEND;
+	if (draft->next < draft->count)
+		draft->low = Min(draft->low, draft->mails[draft->next].event.at);
+	foreach(lc, draft->aside)
+		draft->postponed_low = Min(draft->postponed_low, ((WfMail *) lfirst(lc))->event.at);
+}
+
+/*
+ * Whether nothing of its mail but start can be handled now.
+ */
+static bool
+waits_for_start(const WfDraft *draft)
+{
+	return draft->loaded && !draft->absent && !draft->fold.started && !WF_IS_CLOSED(draft->row.status);
+}
+
+static void
+spill_all(WfTurn *turn)
+{
+	ListCell   *lc;
+
+	foreach(lc, wf_lineup_drafts(turn->lineup))
+	{
+		WfDraft    *draft = lfirst(lc);
+
+		note_rest(draft);
+		if (!WF_IS_CLOSED(draft->row.status) || !draft->loaded)
+			spill_inbox(turn, draft);
+		if (waits_for_start(draft) && draft->low != WF_AT_ONCE && (draft->low != DT_NOEND || draft->newborn))
+			draft->low = draft->row.started_at;
+	}
+}
+
+/*
+ * What was postponed before this turn comes first: it has a number.
+ */
+static int
+compare_posts(const ListCell *a, const ListCell *b)
+{
+	const WfMail *x = lfirst(a);
+	const WfMail *y = lfirst(b);
+
+	if (x->order != y->order)
+		return x->order < y->order ? -1 : 1;
+	return x->event.mail_id < y->event.mail_id ? -1 : x->event.mail_id > y->event.mail_id;
+}
+
+/*
+ * Whether this turn will put the addressee back into the scheduler itself.  Its time is noted then.
+ */
+static bool
+is_own(WfTurn *turn, const WfMail *mail)
+{
+	WfDraft    *draft = wf_lineup_find(turn->lineup, mail->instance_id);
+
+	if (draft == NULL || draft->absent)
+		return false;
+	if (mail->postponed == WF_NOT_POSTPONED && !waits_for_start(draft))
+		draft->low = Min(draft->low, mail->event.at);
+	return true;
+}
+
+static void
+write_posts(WfTurn *turn)
+{
+	WfMailWriter *writer;
+	ListCell   *lc;
+
+	spill_all(turn);
+	if (turn->output.posts == NIL)
+		return;
+	list_sort(turn->output.posts, compare_posts);
+	writer = wf_mailbox_writer_open(list_length(turn->output.posts));
+	foreach(lc, turn->output.posts)
+		wf_mailbox_writer_put_mail(writer, lfirst(lc), !is_own(turn, lfirst(lc)));
+	wf_mailbox_writer_close(writer);
+}
+
+/*
+ * The rows of timers have their numbers now.
+ */
+static void
+number_timers(WfTurn *turn)
+{
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	foreach(lc, wf_lineup_drafts(turn->lineup))
+	{
+		foreach(lc2, ((WfDraft *) lfirst(lc))->timers.timers)
+		{
+			WfTimer    *timer = lfirst(lc2);
+
+			if (timer->mail != NULL)
+				timer->mail_id = timer->mail->event.mail_id;
+		}
+	}
+}
+
+static void
+bury_all(WfTurn *turn)
+{
+	ListCell   *lc;
+
+	foreach(lc, turn->output.burials)
+	{
+		const WfBurial *burial = lfirst(lc);
+
+		wf_mailbox_bury(burial->mail, burial->id, burial->workflow_id, burial->reason);
+		/* whoever waits for an answer to it */
+		wf_wakeup_note_stepped(burial->mail->instance_id);
+	}
+}
+
+static void
+change_links(WfTurn *turn)
+{
+	ListCell   *lc;
+
+	foreach(lc, turn->output.link_changes)
+	{
+		const WfLinkChange *change = lfirst(lc);
+
+		if (change->added)
+			wf_link_insert(change->instance_id, change->link);
+		else
+		{
+			/* it may have been added just now */
+			CommandCounterIncrement();
+			wf_link_delete(change->instance_id, change->link);
+		}
+	}
+}
+
+/*
+ * Whether a snapshot of the draft is to be written with this turn.
+ */
+static bool
+snapshot_is_due(const WfDraft *draft)
+{
+	int64		since = draft->fold.seq - draft->snapshot_seq;
+
+	if (draft->broken || !draft->fold.started || since == 0)
+		return false;
+	return since >= draft->workflow->snapshot_every || WF_IS_CLOSED(draft->row.status) ||
+		draft->wants_snapshot || draft->wants_passivation;
+}
+
+/*
+ * Tells watchers.  What happens in a past that is caught up on concerns nobody outside.
+ */
+static void
+notify(const WfDraft *draft)
+{
+	JsonbParseState *parse = NULL;
+	Jsonb	   *payload;
+
+	if (!draft->workflow->watch || !draft->live ||
+		(!draft->attributes_changed && !WF_IS_CLOSED(draft->row.status)))
+		return;
+	wf_object_begin(&parse);
+	wf_object_text(&parse, "workflow", draft->workflow->name);
+	wf_object_text(&parse, "id", draft->row.id);
+	wf_object_text(&parse, "status", wf_instance_status_name(draft->row.status));
+	payload = wf_object_end(&parse);
+	Async_Notify(WATCH_CHANNEL, JsonbToCString(NULL, &payload->root, VARSIZE(payload)));
+}
+
+static void
+write_draft(WfDraft *draft)
+{
+	if (draft->row_changed && !draft->newborn)
+		wf_instance_update(&draft->row);
+	if (snapshot_is_due(draft))
+	{
+		wf_snapshot_store(draft->instance_id, &draft->fold);
+		draft->snapshot_seq = draft->fold.seq;
+	}
+	if (draft->steps > 0)
+		wf_wakeup_note_stepped(draft->instance_id);
+	if (draft->row_changed)
+		notify(draft);
+}
+
+/*
+ * Writes it all.
+ */
+void
+wf_record_all(WfTurn *turn)
+{
+	ListCell   *lc;
+
+	turn->late = true;
+	delete_all(turn);
+	wf_eventlog_append(turn->output.log, turn->output.log_count);
+	if (turn->newborns != NIL)
+		insert_newborns(turn);
+	CommandCounterIncrement();
+	clear_closed(turn);
+	claim_keys(turn);
+	write_posts(turn);
+	number_timers(turn);
+	bury_all(turn);
+	change_links(turn);
+	foreach(lc, wf_lineup_drafts(turn->lineup))
+	{
+		WfDraft    *draft = lfirst(lc);
+
+		if (draft->loaded && !draft->absent)
+			write_draft(draft);
+	}
+	CommandCounterIncrement();
+}
