@@ -14,7 +14,8 @@ use List::Util qw(sum);
 use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(start_server stop_server fresh_database note sql timed workers_on workers_off worker_pid worker_cpu
-  handled wait_handled handled_of pgbench configure memory_of median percentile rounds us per_second compare machine report);
+  handled wait_handled handled_of handled_after pgbench configure memory_of median percentile rounds us per_second compare
+  machine report);
 
 my ($folder, $data);
 
@@ -136,6 +137,19 @@ sub handled_of
 	my $began = time;
 	sql($_) for @statements;
 	return wait_handled($before + $count) - $began;
+}
+
+# The same for events that follow from one statement: seconds from its commit, seen by the session that has sent it.
+sub handled_after
+{
+	my ($count, $statement) = @_;
+	my $wanted = handled() + $count;
+	return sql(<<"END");
+$statement \\g /dev/null
+SELECT pg_catalog.clock_timestamp() AS committed \\gset
+CALL bench.wait_handled($wanted);
+SELECT extract(epoch FROM pg_catalog.clock_timestamp() - :'committed'::timestamptz)
+END
 }
 
 # Seconds of processor time that the worker has used.

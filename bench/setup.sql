@@ -61,7 +61,7 @@ SELECT wfproc.define('account', 'bench.account'),
 
 -- The tables that plain inserts go to: as wfproc.event and wfproc.mailbox, and as small as can be.
 CREATE TABLE bench.event (LIKE wfproc.event, PRIMARY KEY (instance_id, seq));
-CREATE TABLE bench.mailbox (LIKE wfproc.mailbox, PRIMARY KEY (instance_id, at, mail_id));
+CREATE TABLE bench.mailbox (LIKE wfproc.mailbox, PRIMARY KEY (instance_id, at, origin, mail_id));
 CREATE INDEX ON bench.mailbox (shard, at);
 CREATE TABLE bench.single (n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, payload jsonb NOT NULL);
 
@@ -73,7 +73,7 @@ CREATE PROCEDURE bench.copy_log(total bigint) LANGUAGE plpgsql AS $$
 BEGIN
     FOR low IN 1 .. total BY 1000 LOOP
         INSERT INTO bench.event
-            SELECT instance_id, seq, at, recorded_at, mail_id, digest, name, payload, sender, idempotency_key, reply, hash
+            SELECT instance_id, seq, at, recorded_at, mail_id, digest, live, name, payload, sender, idempotency_key, reply, hash
             FROM bench.log WHERE n >= low AND n < low + 1000;
         COMMIT;
     END LOOP;

@@ -534,7 +534,7 @@ push_stamp(JsonbParseState **parse, const char *key, TimestampTz at)
 	if (at == WF_NO_STAMP)
 		return;
 	JsonEncodeDateTime(buf, TimestampTzGetDatum(at), TIMESTAMPTZOID, &utc);
-	wf_object_text(parse, key, buf);
+	wf_object_text(parse, key, pstrdup(buf));
 }
 
 static void

@@ -106,8 +106,8 @@ wf_deliver_unhandled(WfTurn *turn, WfDraft *draft, WfMail *mail)
 /*
  * Whether this turn may handle events of the instance.
  */
-static bool
-is_mine(const WfTurn *turn, int64 instance_id)
+bool
+wf_deliver_is_mine(const WfTurn *turn, int64 instance_id)
 {
 	return (turn->shards & (UINT64CONST(1) << wf_shard_of(instance_id))) != 0 ||
 		(!turn->worker && wf_wakeup_has_started(instance_id));
@@ -145,8 +145,9 @@ hand_over(WfTurn *turn, WfMail *mail)
 		wf_deliver_unhandled(turn, draft, mail);
 		return;
 	}
-	if (turn->late || mail->event.at > turn->now || mail->depth > wf_max_cascade ||
-		(draft != NULL ? draft->absent : !is_mine(turn, mail->instance_id)))
+	mail->too_deep = mail->depth > wf_max_cascade;
+	if (turn->late || mail->event.at > turn->now || mail->too_deep ||
+		(draft != NULL ? draft->absent : !wf_deliver_is_mine(turn, mail->instance_id)))
 	{
 		post(turn, mail);
 		return;

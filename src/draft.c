@@ -97,11 +97,12 @@ add_to_log(WfDraft *draft, WfOutput *output, const WfFold *after, const WfEvent 
 }
 
 /*
- * Logs an event of the engine's own.  Its stamp is the instance's clock, so that it does not move it: a process that lags
- * goes on from where it was.
+ * Logs an event of the engine's own, because of a mail (NULL: of none).  Where that is a control event its stamp is the
+ * instance's clock, so that it does not move it: a process that lags goes on from where it was.  Where it takes the place
+ * of an event its stamp is that event's.
  */
 static void
-log_engine_event(WfDraft *draft, WfOutput *output, const char *name, Jsonb *payload, int64 mail_id)
+log_engine_event(WfDraft *draft, WfOutput *output, const char *name, Jsonb *payload, const WfMail *mail)
 {
 	WfEvent		event = {0};
 	WfFold		after;
@@ -109,8 +110,10 @@ log_engine_event(WfDraft *draft, WfOutput *output, const char *name, Jsonb *payl
 	int64		digest;
 	ErrorData  *error;
 
-	event.mail_id = mail_id;
+	event.mail_id = mail == NULL ? 0 : mail->event.mail_id;
 	event.at = TIMESTAMP_NOT_FINITE(draft->fold.clock) ? draft->row.started_at : draft->fold.clock;
+	if (mail != NULL)
+		event.at = Max(event.at, mail->event.at);
 	event.name = pstrdup(name);
 	event.payload = payload;
 	(void) wf_process_step(draft->workflow, draft->version, &draft->row, &draft->fold, &event, false, &after, &actions, &digest,
@@ -265,7 +268,7 @@ pause_instance(WfDraft *draft, WfOutput *output, const char *reason)
 	draft->row.error = pstrdup(reason);
 	draft->row_changed = true;
 	draft->stopped = true;
-	log_engine_event(draft, output, "$pause", engine_payload(reason), 0);
+	log_engine_event(draft, output, "$pause", engine_payload(reason), NULL);
 }
 
 /*
@@ -329,7 +332,9 @@ static void
 set_timer(WfDraft *draft, WfOutput *output, const WfAction *action)
 {
 	WfEvent		event = {.at = action->at,.name = action->name,.payload = action->json,.sender = draft->row.id};
-	WfMail	   *mail = wf_inbox_make(output, draft->instance_id, &event, output->depth + 1);
+	/* a timer of the future is no part of a cascade */
+	int			depth = action->at > draft->fold.clock ? 0 : output->depth + 1;
+	WfMail	   *mail = wf_inbox_make(output, draft->instance_id, &event, depth);
 
 	cancel_timer(draft, output, action->name);
 	mail->timer = action->name;
@@ -504,11 +509,11 @@ give_up(WfDraft *draft, WfOutput *output, WfMail *mail, const char *reason)
 			pause_instance(draft, output, reason);
 			break;
 		case WF_ON_FAILURE_FAIL:
-			log_engine_event(draft, output, "$fail", engine_payload(reason), mail->event.mail_id);
+			log_engine_event(draft, output, "$fail", engine_payload(reason), mail);
 			close_instance(draft, output, WF_FAILED, NULL, reason);
 			break;
 		case WF_ON_FAILURE_DEAD_LETTER:
-			log_engine_event(draft, output, "$skip", engine_payload(reason), mail->event.mail_id);
+			log_engine_event(draft, output, "$skip", engine_payload(reason), mail);
 			finish_mail(draft, output, mail);
 			if (mail->timer != NULL)
 				forget_timer(draft, mail);
@@ -673,7 +678,7 @@ change_status(WfDraft *draft, WfOutput *output, const WfMail *mail)
 	if (draft->broken || (pausing && draft->row.status == WF_PAUSED) ||
 		(!pausing && draft->row.status != WF_PAUSED && draft->row.attempts == 0))
 		return;
-	log_engine_event(draft, output, mail->event.name, mail->event.payload, mail->event.mail_id);
+	log_engine_event(draft, output, mail->event.name, mail->event.payload, mail);
 	clear_failures(draft);
 	draft->row.status = pausing ? WF_PAUSED : WF_RUNNING;
 	draft->row_changed = true;
@@ -687,7 +692,7 @@ static void
 terminate(WfDraft *draft, WfOutput *output, const WfMail *mail)
 {
 	if (!draft->broken)
-		log_engine_event(draft, output, "$terminate", mail->event.payload, mail->event.mail_id);
+		log_engine_event(draft, output, "$terminate", mail->event.payload, mail);
 	close_instance(draft, output, WF_TERMINATED, NULL, wf_object_get_text(mail->event.payload, "reason"));
 }
 
@@ -699,7 +704,7 @@ retry_now(WfDraft *draft, WfOutput *output, const WfMail *mail)
 {
 	if (draft->broken || draft->row.status != WF_RUNNING || draft->row.retry_at == DT_NOBEGIN)
 		return;
-	log_engine_event(draft, output, "$retry", mail->event.payload, mail->event.mail_id);
+	log_engine_event(draft, output, "$retry", mail->event.payload, mail);
 	draft->row.retry_at = DT_NOBEGIN;
 	draft->row_changed = true;
 }
@@ -729,7 +734,7 @@ skip(WfDraft *draft, WfOutput *output, const WfMail *mail)
 		!wf_mailbox_find(draft->instance_id, get_mail_id(mail->event.payload), failing) ||
 		WF_IS_ENGINE_EVENT(failing->event.name) || strcmp(failing->event.name, "start") == 0)
 		return;
-	log_engine_event(draft, output, "$skip", mail->event.payload, mail->event.mail_id);
+	log_engine_event(draft, output, "$skip", mail->event.payload, mail);
 	draft->taken = lappend(draft->taken, failing);
 	output->handled = lappend(output->handled, failing);
 	if (failing->timer != NULL)
@@ -750,7 +755,7 @@ change_attributes(WfDraft *draft, WfOutput *output, const WfMail *mail)
 
 	if (draft->broken || changes == NULL || !JB_ROOT_IS_OBJECT(changes))
 		return;
-	log_engine_event(draft, output, "$attributes", mail->event.payload, mail->event.mail_id);
+	log_engine_event(draft, output, "$attributes", mail->event.payload, mail);
 	set_attributes(draft, changes);
 }
 

@@ -20,6 +20,8 @@ typedef struct WfDraft
 	bool		in_lineup;
 	bool		unread;			/* its mail must be read first */
 	WfPlace		place;			/* of what it would do next */
+	TimestampTz floor;			/* its events count as not earlier: it had to
+								 * wait */
 
 	int64		instance_id;
 	bool		loaded;			/* what is below up to the mail is known */
@@ -133,6 +135,7 @@ typedef struct WfOutput
 	List	   *withdrawals;	/* of WfWithdrawal * */
 	List	   *burials;		/* of WfBurial * */
 	List	   *posts;			/* of WfMail *: to be put into mailboxes */
+	List	   *later;			/* of WfReady *: what posts are waited for */
 	List	   *claims;			/* of WfClaim * */
 	List	   *link_changes;	/* of WfLinkChange * */
 } WfOutput;

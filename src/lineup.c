@@ -78,6 +78,7 @@ wf_lineup_add(WfLineup *lineup, int64 instance_id, TimestampTz low)
 
 	draft->instance_id = instance_id;
 	draft->unread_at = low;
+	draft->floor = DT_NOBEGIN;
 	entries_insert(lineup->entries, instance_id, &found)->draft = draft;
 	Assert(!found);
 	lineup->drafts = lappend(lineup->drafts, draft);
@@ -105,6 +106,8 @@ wf_lineup_update(WfLineup *lineup, WfDraft *draft)
 	WfPlace		place;
 	bool		has_place = wf_inbox_place(draft, lineup->now, &place, &draft->unread) && place.at <= lineup->now;
 
+	if (place.at != WF_AT_ONCE)
+		place.at = Max(place.at, draft->floor);
 	if (draft->in_lineup && has_place && wf_inbox_compare(&place, &draft->place) == 0)
 		return;
 	if (draft->in_lineup)

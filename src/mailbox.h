@@ -30,6 +30,7 @@ typedef struct WfMail
 	int64		order;			/* of what has no mail_id yet: order of making
 								 * in the turn */
 	int			depth;			/* of the cascade that it is part of */
+	bool		too_deep;		/* ... and is to wait for others */
 	int64		postponed;		/* the last seq when it was, or
 								 * WF_NOT_POSTPONED */
 	bool		rewrite;		/* its row, if any, is to be written anew */

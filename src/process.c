@@ -60,12 +60,13 @@ digest_of(Jsonb *state, const List *actions)
 }
 
 /*
- * An event of the engine's own: numbered and hashed like any other; no handler sees it and the clock stands.
+ * An event of the engine's own: numbered, hashed and timed like any other; no handler sees it.
  */
 static void
-engine_step(const WfFold *before, WfFold *after, List **actions)
+engine_step(const WfFold *before, const WfEvent *event, WfFold *after, List **actions)
 {
 	*after = *before;
+	after->clock = Max(before->clock, event->at);
 	after->seq = before->seq + 1;
 	*actions = NIL;
 }
@@ -94,7 +95,7 @@ wf_process_step(WfWorkflow *workflow, WfVersion *version, const WfInstance *inst
 
 	if (WF_IS_ENGINE_EVENT(event->name))
 	{
-		engine_step(before, after, actions);
+		engine_step(before, event, after, actions);
 		*digest = digest_of(after->state, NIL);
 		return WF_STEP_DONE;
 	}

@@ -270,16 +270,28 @@ compare_posts(const ListCell *a, const ListCell *b)
 }
 
 /*
- * Whether this turn will put the addressee back into the scheduler itself.  Its time is noted then.
+ * Whether this turn sees to it that the mail is handled in time.  What is part of a cascade without end waits for all that
+ * is due by now.
  */
 static bool
 is_own(WfTurn *turn, const WfMail *mail)
 {
 	WfDraft    *draft = wf_lineup_find(turn->lineup, mail->instance_id);
 
-	if (draft == NULL || draft->absent)
+	if (draft != NULL ? draft->absent : !wf_deliver_is_mine(turn, mail->instance_id))
 		return false;
-	if (mail->postponed == WF_NOT_POSTPONED && !waits_for_start(draft))
+	if (mail->postponed != WF_NOT_POSTPONED)
+		return true;
+	if (draft == NULL || mail->too_deep)
+	{
+		WfReady    *later = palloc0(sizeof(WfReady));
+
+		later->instance_id = mail->instance_id;
+		later->low = mail->event.at;
+		later->due = mail->too_deep ? Max(mail->event.at, turn->now) : mail->event.at;
+		turn->output.later = lappend(turn->output.later, later);
+	}
+	else if (!waits_for_start(draft))
 		draft->low = Min(draft->low, mail->event.at);
 	return true;
 }

@@ -79,6 +79,18 @@ wf_registry_wake_shards(uint64 shards)
 }
 
 /*
+ * Whether somebody has told this worker anything since it last drained its ring.  Read without the lock: a turn asks after
+ * each event, and may as well learn it after the next.
+ */
+bool
+wf_registry_is_called(void)
+{
+	volatile WfSlot *slot = MyWfSlot;
+
+	return slot != NULL && (slot->ring_count > 0 || slot->sweep != 0);
+}
+
+/*
  * Takes at most max wake-ups out of this worker's ring, and the shards that it is asked to look through.
  */
 int

@@ -135,6 +135,7 @@ hand_out(WfScheduler *scheduler, Entry *entry, bool fresh, WfReady *ready)
 {
 	ready->instance_id = entry->instance_id;
 	ready->low = entry->low;
+	ready->due = entry->due;
 	ready->fresh = fresh;
 	forget(scheduler, entry);
 }

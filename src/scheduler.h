@@ -13,6 +13,7 @@ typedef struct WfReady
 {
 	int64		instance_id;
 	TimestampTz low;
+	TimestampTz due;			/* later than low where it had to wait */
 	bool		fresh;			/* taken because its mail is new */
 } WfReady;
 

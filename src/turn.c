@@ -17,7 +17,6 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "storage/latch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -28,6 +27,7 @@
 #include "handler.h"
 #include "inbox.h"
 #include "record.h"
+#include "registry.h"
 #include "replay.h"
 #include "turn.h"
 
@@ -197,7 +197,7 @@ progress(const Steps *steps)
 {
 	const WfTurn *turn = steps->turn;
 	int64		elapsed = GetCurrentTimestamp() - steps->began;
-	int64		limit = turn->worker && MyLatch->is_set ? FAIR_TURN_US : MAX_TURN_US;
+	int64		limit = turn->worker && wf_registry_is_called() ? FAIR_TURN_US : MAX_TURN_US;
 	Size		bytes = MemoryContextMemAllocated(turn->memory, false);
 
 	return Max((double) elapsed / limit,
@@ -314,6 +314,8 @@ take_ready(WfTurn *turn)
 	{
 		WfDraft    *draft = wf_lineup_add(turn->lineup, turn->ready[i].instance_id, turn->ready[i].low);
 
+		if (turn->ready[i].due > turn->ready[i].low)
+			draft->floor = turn->ready[i].due;
 		if (turn->ready[i].fresh)
 			turn->fresh = lappend(turn->fresh, draft);
 	}
@@ -331,7 +333,7 @@ wf_turn_add_ready(WfTurn *turn, int64 instance_id, TimestampTz low)
 		turn->ready = repalloc(turn->ready, turn->ready_size * sizeof(WfReady));
 	}
 	turn->ready[turn->ready_count].instance_id = instance_id;
-	turn->ready[turn->ready_count].low = low;
+	turn->ready[turn->ready_count].low = turn->ready[turn->ready_count].due = low;
 	turn->ready[turn->ready_count++].fresh = false;
 }
 
@@ -445,6 +447,13 @@ wf_turn_settle(WfTurn *turn)
 				keep_resident(turn, draft);
 		}
 		put_back(turn, draft);
+	}
+	foreach(lc, turn->output.later)
+	{
+		const WfReady *later = lfirst(lc);
+
+		if (later->due <= turn->horizon)
+			wf_scheduler_put(turn->scheduler, later->instance_id, later->low, later->due);
 	}
 }
 

@@ -27,7 +27,7 @@ $node->stop;
 
 # An example's .out is what the regression test of the examples expects.
 my $expected = slurp_file("$top/expected/examples.out");
-my @outs = glob("$top/examples/{door_lock,permits}/*.out");
+my @outs = glob("$top/examples/*/*.out");
 is(scalar @outs, 2, 'both examples have their output beside them');
 for my $file (@outs)
 {

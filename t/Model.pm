@@ -83,14 +83,14 @@ sub input
 	return;
 }
 
-# Handles what is due.
+# Handles what is due; a step with more actions than that fails.
 sub run
 {
-	my ($m, $now, $broken) = @_;
+	my ($m, $now, $max_actions) = @_;
 	while (my ($i, $mail) = $m->next_mail($now))
 	{
 		if   ($mail->{name} =~ /^\$/) { take($i, $mail); $m->control($i, $mail); }
-		else                          { $m->handle($i, $mail, $now, $broken); }
+		else                          { $m->handle($i, $mail, $now, $max_actions); }
 		while (my $letter = shift @{ $m->{letters} }) { $m->deliver($letter); }
 	}
 	return;
@@ -131,9 +131,9 @@ sub clear_failures { my ($i) = @_; @$i{qw(attempts retry_at error)} = (0, AT_ONC
 #
 sub handle
 {
-	my ($m, $i, $mail, $now, $broken) = @_;
+	my ($m, $i, $mail, $now, $max_actions) = @_;
 	my $clock = defined $i->{clock} && $i->{clock} > $mail->{at} ? $i->{clock} : $mail->{at};
-	my $step = { i => $i, mail => $mail, now => $clock, actions => [], broken => $broken };
+	my $step = { i => $i, mail => $mail, now => $clock, actions => [], max => $max_actions };
 	my $state = eval { program($step) };
 	if (my $error = $@)
 	{
@@ -194,7 +194,7 @@ sub operate
 	my ($step, $state, $ops) = @_;
 	my %time = (now => $step->{now});
 	my $at = sub { my ($v) = @_; return !defined $v ? undef : $v =~ /^@(.*)/ ? $1 : $step->{now} + $v; };
-	my %name = (self => $step->{i}{id}, parent => $step->{i}{parent}, sender => $step->{mail}{timer} ? $step->{i}{id} : $step->{mail}{sender});
+	my %name = (self => $step->{i}{id}, parent => $step->{i}{parent}, sender => $step->{mail}{sender});
 	for (@$ops)
 	{
 		my ($verb, @a) = @$_;
@@ -214,13 +214,12 @@ sub operate
 			return $state;
 		}
 		elsif ($verb eq 'raise') { die [ 'P0001', 'told to' ]; }
-		elsif ($verb eq 'flaky') { die [ 'P0001', 'broken' ] if $step->{broken}; }
 		elsif ($verb eq 'sleep') { }
 		elsif ($verb eq 'try')
 		{
 			my @saved = @{ $step->{actions} };
 			my $result = eval { operate($step, {%$state}, $a[0]) };
-			die $@ if $@ && !ref $@;
+			die $@ if $@ && (!ref $@ || $@->[0] eq '54000');
 			if ($@) { @{ $step->{actions} } = @saved; $state->{caught} = $@->[0]; }
 			else    { $state = $result; }
 		}
@@ -234,6 +233,10 @@ sub act
 	my ($step, $verb, @a) = @_;
 	my $last = @{ $step->{actions} } ? $step->{actions}[-1][0] : '';
 	die [ '55000', "$verb() was called after $last() in the same step" ] if $last =~ /^(complete|fail|reject|postpone)$/;
+	die [ '54000', "a step may ask for $step->{max} actions at most" ] if @{ $step->{actions} } >= $step->{max};
+	die [ '55000', 'the event start cannot be postponed' ] if $verb eq 'postpone' && $step->{mail}{name} eq 'start';
+	die [ '55000', "defer_cancel() was called for the event \"$step->{mail}{name}\"" ] if $verb eq 'defer_cancel' && $step->{mail}{name} ne 'cancel';
+	die [ '55000', 'reply() was called twice in the same step' ] if $verb eq 'reply' && grep { $_->[0] eq 'reply' } @{ $step->{actions} };
 	@{ $step->{actions} } = () if $verb =~ /^(reject|postpone)$/;
 	push @{ $step->{actions} }, [ $verb, @a ];
 	return;
@@ -256,7 +259,12 @@ sub carry_out
 {
 	my ($m, $i, $mail, $verb, @a) = @_;
 	if ($verb eq 'send') { $m->letter($i, @a[ 0, 1, 2 ], stamped => defined $a[3], or_start => $a[5], mail => { defined $a[3] ? (at => $a[3]) : (), key => $a[4] }); }
-	elsif ($verb eq 'start') { $m->letter($i, $a[0], 'start', $a[2], birth => { workflow => $a[1], on_close => $a[4], ignore => $a[5] eq 'ignore' }, mail => { defined $a[3] ? (at => $a[3]) : () }); }
+	elsif ($verb eq 'start')
+	{
+		my $birth = { workflow => $a[1], ignore => $a[5] eq 'ignore' };
+		$i->{links}{"$a[4] $a[0]"} = $birth if $a[4] ne 'leave' && !$i->{links}{"$a[4] $a[0]"};
+		$m->letter($i, $a[0], 'start', $a[2], birth => $birth, mail => { defined $a[3] ? (at => $a[3]) : () });
+	}
 	elsif ($verb =~ /timer/)
 	{
 		@{ $i->{mail} } = grep { ($_->{timer} // '') ne $a[0] } @{ $i->{mail} };
@@ -293,9 +301,10 @@ sub close
 	for (sort keys %{ $i->{links} })
 	{
 		my ($kind, $peer) = split / /;
+		my $why = reason($i, 'its parent has closed');
 		if    ($kind eq 'monitor') { $m->tell_end($i, 'monitor', $peer); }
-		elsif ($kind eq 'cancel')  { $m->cancel($i, $peer, 'its parent has closed'); }
-		else                       { $m->letter($i, $peer, '$terminate', reason($i, 'its parent has closed'), mail => { at => AT_ONCE }); }
+		elsif ($kind eq 'cancel')  { $m->letter($i, $peer, 'cancel', $why, link => $i->{links}{$_}); }
+		else                       { $m->letter($i, $peer, '$terminate', $why, link => $i->{links}{$_}, mail => { at => AT_ONCE }); }
 	}
 	$i->{links} = {};
 	$m->unhandled($i, $_) for in_order(splice(@{ $i->{mail} }), splice(@{ $i->{aside} }));
@@ -315,7 +324,7 @@ sub control
 	my ($name, $payload) = @$mail{qw(name payload)};
 	if ($name =~ /monitor/)
 	{
-		if   ($name eq '$monitor') { $i->{links}{"monitor $mail->{sender}"} = 1; }
+		if   ($name eq '$monitor') { $i->{links}{"monitor $mail->{sender}"} = $mail; }
 		else                       { delete $i->{links}{"monitor $mail->{sender}"}; }
 		return;
 	}
@@ -344,17 +353,15 @@ sub deliver
 	my $i = $m->{instances}{ $letter->{to} };
 	if (my $birth = $option->{birth})
 	{
-		if ($i) { $m->bury($letter->{to}, $mail, "instance \"$letter->{to}\" already exists") unless $birth->{ignore}; return; }
-		$i = $m->create($letter->{to}, $birth->{workflow}, $mail->{at}, $mail->{payload}, parent => $from->{id}, sender => $from->{id}, live_from => $from->{live_from});
-		return if $birth->{on_close} eq 'leave';
-		if    (!is_closed($from))             { $from->{links}{"$birth->{on_close} $i->{id}"} = 1; }
-		elsif ($birth->{on_close} eq 'cancel') { $m->cancel($from, $i->{id}, 'its parent has closed'); }
-		else                                  { $m->letter($from, $i->{id}, '$terminate', reason($from, 'its parent has closed'), mail => { at => AT_ONCE }); }
+		return $m->refuse_birth($i, $letter, $birth) if $i;
+		$m->create($letter->{to}, $birth->{workflow}, $mail->{at}, $mail->{payload},
+			parent => $from->{id}, sender => $from->{id}, live_from => $from->{live_from});
 		return;
 	}
 	$i //= $m->create($letter->{to}, $option->{or_start}, $mail->{at}, {}, sender => $from->{id}, live_from => $from->{live_from}) if $option->{or_start};
 	if (!$i)
 	{
+		return if $mail->{name} eq '$demonitor';
 		if ($mail->{name} eq '$monitor') { $m->letter($from, $from->{id}, 'monitor.unknown', { id => $letter->{to} }, silent => 1); }
 		elsif (!$option->{silent}) { $m->bury($letter->{to}, $mail, "instance \"$letter->{to}\" does not exist"); }
 		return;
@@ -362,12 +369,25 @@ sub deliver
 	if (defined $mail->{key})
 	{
 		my $event = text([ @$mail{qw(name payload)}, $option->{stamped} ? $mail->{at} : undef ]);
-		my $first = $i->{keys}{ $mail->{key} } //= $event;
-		if ($first ne $event) { $m->bury($i->{id}, $mail, "idempotency key \"$mail->{key}\" was used for another event"); return; }
-		return if $i->{used}{ $mail->{key} }++;
+		my $first = $i->{keys}{ $mail->{key} };
+		$i->{keys}{ $mail->{key} } //= $event;
+		$m->bury($i->{id}, $mail, "idempotency key \"$mail->{key}\" was used for another event") if defined $first && $first ne $event;
+		return if defined $first;
 	}
 	if   (is_closed($i)) { $m->unhandled($i, $mail); }
 	else                 { push @{ $i->{mail} }, $mail; }
+	return;
+}
+
+# What the parent's end would have done to the child it does not do to another of that id.
+sub refuse_birth
+{
+	my ($m, $i, $letter, $birth) = @_;
+	$m->bury($letter->{to}, $letter->{mail}, "instance \"$letter->{to}\" already exists")
+	  unless $birth->{ignore} && $i->{workflow} == $m->{workflows}{ $birth->{workflow} };
+	my $links = $letter->{from}{links};
+	delete @$links{ grep { $links->{$_} == $birth } keys %$links };
+	@{ $m->{letters} } = grep { ($_->{option}{link} // 0) != $birth } @{ $m->{letters} };
 	return;
 }
 
@@ -401,6 +421,86 @@ sub instances
 		+{  (map { $_ => $i->{$_} } qw(id status result error attempts attributes parent started live_from state log)),
 			waiting => [ map { [ $_->{at} == AT_ONCE ? undef : $_->{at}, @$_{qw(origin name payload sender key timer)} ] } in_order(@{ $i->{mail} }, @{ $i->{aside} }) ] }
 	} values %{ $m->{instances} };
+}
+
+#
+# A random program: phases, each with what is given from outside before the handling of what is due at its time.
+#
+package Program;
+
+use strict;
+use warnings;
+
+use constant HOUR => 3_600_000_000;
+
+sub draw { return int(rand($_[0])); }
+sub pick { return $_[ draw(scalar @_) ]; }
+sub chance { return rand() < $_[0]; }
+
+# Options: ids, events, timers => [names], workflows => [names].
+sub new { my ($class, %option) = @_; return bless {%option}, $class; }
+
+sub payload
+{
+	my ($p, $depth, %option) = @_;
+	my @ops = $depth > 0 && chance(0.85) ? map { $p->operation($depth - 1) } 0 .. draw(3) : ();
+	push @ops, $p->ending(%option) if $depth > 0 && chance($option{start} ? 0.05 : 0.2);
+	return { @ops ? (do => \@ops) : (), chance(0.2) ? (quiet => 1) : () };
+}
+
+sub ending
+{
+	my ($p, %option) = @_;
+	return pick([ 'complete', draw(9) ], [ 'complete', draw(9) ], ['complete'], [ 'fail', 'no use' ], [ 'reject', 'unwanted' ], ['raise'],
+		['raise'], $option{start} ? [ 'set', 'k1', 0 ] : ([ 'postpone_unless', $p->key ]) x 3);
+}
+
+sub id  { my ($p) = @_; return pick(@{ $p->{ids} }, 'self'); }
+sub key { return pick('k1', 'k2'); }
+
+# Absolute times are few, so that they tie.
+sub time
+{
+	return pick(0, 1, HOUR / 2 + draw(4) * HOUR / 2, draw(6 * HOUR), draw(6 * HOUR), -draw(HOUR), -HOUR, '@' . (6 + draw(5)) * 2 * HOUR);
+}
+
+sub operation
+{
+	my ($p, $depth) = @_;
+	my $payload = sub { return $p->payload($depth, @_) };
+	my %draw = (
+		send => sub { return [ 'send', pick($p->id, $p->id, $p->id, 'parent', 'sender'), pick(@{ $p->{events} }), $payload->(),
+				chance(0.7) ? undef : $p->time, chance(0.9) ? undef : pick('key1', 'key2'), chance(0.9) ? undef : pick(@{ $p->{workflows} }) ] },
+		timer => sub { return [ 'timer', pick(@{ $p->{timers} }), $p->time, $payload->(), chance(0.7) ? undef : $p->key ] },
+		cancel_timer => sub { return [ 'cancel_timer', pick(@{ $p->{timers} }) ] },
+		set => sub { return [ 'set', $p->key, draw(3) ] },
+		unset => sub { return [ 'unset', $p->key ] },
+		on => sub { return $p->reaction },
+		start => sub { return [ 'start', $p->id, pick(@{ $p->{workflows} }), $payload->(start => 1), chance(0.8) ? undef : $p->time,
+				pick(qw(leave cancel terminate)), pick(qw(error error ignore)) ] },
+		watch => sub { return [ pick(qw(monitor monitor monitor demonitor)), $p->id ] },
+		stop => sub { return chance(0.5) ? [ 'terminate', $p->id, 'enough' ] : [ 'cancel', $p->id, pick(undef, 'enough'), pick(undef, HOUR) ] },
+		reply => sub { return [ 'reply', draw(9) ] },
+		attributes => sub { return [ 'attributes', { pick('a', 'b') => pick(1, 2, undef) } ] },
+		try => sub { return [ 'try', [ [ 'set', $p->key, 3 ], $p->operation($depth), pick($p->ending, [ 'set', 'k2', 4 ]), pick(['raise'], ['raise'], [ 'cancel_timer', 't1' ]) ] ] },
+	);
+	my $kind = pick(qw(send send send send send timer timer timer timer cancel_timer set set unset on on start start watch watch stop
+		  reply attributes), $depth > 0 ? 'try' : 'set');
+	my $op = $draw{$kind}->();
+	# one answer a step, and no postponing of start from within a try
+	return $kind eq 'reply' && chance(0.5) ? [ 'set', 'k1', 5 ] : $op;
+}
+
+# What is done whenever an event comes. It sends nothing that could lead to itself.
+sub reaction
+{
+	my ($p) = @_;
+	return [ 'on', 'cancel', pick([ ['defer_cancel'] ], [ [ 'reject', 'not now' ] ], [ [ 'complete', 1 ] ], [ [ 'set', 'k1', 2 ] ],
+			[ ['defer_cancel'], [ 'timer', 'bye', HOUR, { do => [ [ 'complete', 2 ] ] } ] ]) ] if chance(0.3);
+	my $event = pick(@{ $p->{events} }, @{ $p->{timers} }, qw(reply dead_letter child.completed child.failed child.terminated
+		  monitor.completed monitor.failed monitor.unknown));
+	return [ 'on', $event, [ pick([ 'set', $p->key, draw(3) ], [ 'unset', $p->key ], [ 'timer', 'late', 3 * HOUR, {} ], [ 'cancel_timer', 't1' ],
+				$event eq 'dead_letter' ? [ 'set', 'k2', 1 ] : [ 'send', $p->id, 'leaf', {} ], [ 'complete', $event ], [ 'postpone_unless', $p->key ]) ] ];
 }
 
 1;

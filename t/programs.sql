@@ -57,14 +57,10 @@ BEGIN
                     RETURN state;
                 END IF;
             WHEN 'raise' THEN RAISE EXCEPTION 'told to';
-            WHEN 'flaky' THEN
-                IF current_setting('wftest.broken', true) = 'on' THEN
-                    RAISE EXCEPTION 'broken';
-                END IF;
             WHEN 'try' THEN
                 BEGIN
                     state := program_do(state, op -> 1);
-                EXCEPTION WHEN OTHERS THEN
+                EXCEPTION WHEN raise_exception OR object_not_in_prerequisite_state THEN
                     state := state || jsonb_build_object('caught', SQLSTATE);
                 END;
             WHEN 'sleep' THEN PERFORM pg_sleep(a[2]::float);
