@@ -332,6 +332,7 @@ static void
 set_timer(WfDraft *draft, WfOutput *output, const WfAction *action)
 {
 	WfEvent		event = {.at = action->at,.name = action->name,.payload = action->json,.sender = draft->row.id};
+
 	/* a timer of the future is no part of a cascade */
 	int			depth = action->at > draft->fold.clock ? 0 : output->depth + 1;
 	WfMail	   *mail = wf_inbox_make(output, draft->instance_id, &event, depth);

@@ -53,7 +53,8 @@ extern void wf_registry_confirm(void);
 extern bool wf_registry_should_stop(void);
 extern bool wf_registry_should_look(void);
 extern int	wf_registry_drain(WfWakeup *wakeups, int max, uint64 *sweep);
-extern bool wf_registry_is_called(void);	/* whether there is anything to drain */
+extern bool wf_registry_is_called(void);	/* whether there is anything to
+											 * drain */
 extern void wf_registry_hold_shards(uint64 shards);
 extern void wf_registry_set_shares(int shares);
 extern void wf_registry_count_turn(int64 events, bool failed, const char *error);

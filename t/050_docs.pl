@@ -28,7 +28,7 @@ $node->stop;
 # An example's .out is what the regression test of the examples expects.
 my $expected = slurp_file("$top/expected/examples.out");
 my @outs = glob("$top/examples/*/*.out");
-is(scalar @outs, 2, 'both examples have their output beside them');
+is(scalar @outs, 7, 'the examples have their output beside them');
 for my $file (@outs)
 {
 	ok(index($expected, slurp_file($file)) >= 0, "$file is what the example prints");
@@ -37,7 +37,7 @@ for my $file (@outs)
 # Every function, view, column and setting has its place in README.
 my $readme = slurp_file("$top/README.md");
 my $script = slurp_file("$top/sql/wfproc--1.0.sql");
-for my $function (grep { $_ ne 'refuse_change' } $script =~ /^CREATE FUNCTION wfproc\.(\w+)\(/mg)
+for my $function (grep { $_ ne 'refuse_change' } $script =~ /^CREATE (?:FUNCTION|PROCEDURE) wfproc\.(\w+)\(/mg)
 {
 	like($readme, qr/`(?:wfproc\.)?$function\(/, "function $function() is in README");
 }
