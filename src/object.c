@@ -77,17 +77,37 @@ wf_object_end(JsonbParseState **parse)
 	return JsonbValueToJsonb(pushJsonbValue(parse, WJB_END_OBJECT, NULL));
 }
 
-char *
-wf_object_get_text(Jsonb *object, const char *key)
+static JsonbValue *
+find(Jsonb *object, const char *key)
 {
 	JsonbValue	wanted = {.type = jbvString};
-	JsonbValue *value;
 
 	if (!JB_ROOT_IS_OBJECT(object))
 		return NULL;
 	wanted.val.string.val = unconstify(char *, key);
 	wanted.val.string.len = strlen(key);
-	value = findJsonbValueFromContainer(&object->root, JB_FOBJECT, &wanted);
+	return findJsonbValueFromContainer(&object->root, JB_FOBJECT, &wanted);
+}
+
+/*
+ * The value of a key; NULL where there is no such key, or no object.
+ */
+Jsonb *
+wf_object_get(Jsonb *object, const char *key)
+{
+	JsonbValue *value = find(object, key);
+
+	return value == NULL ? NULL : JsonbValueToJsonb(value);
+}
+
+/*
+ * The same where it is a string.
+ */
+char *
+wf_object_get_text(Jsonb *object, const char *key)
+{
+	JsonbValue *value = find(object, key);
+
 	if (value == NULL || value->type != jbvString)
 		return NULL;
 	return pnstrdup(value->val.string.val, value->val.string.len);

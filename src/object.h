@@ -12,7 +12,8 @@ extern void wf_object_optional(JsonbParseState **parse, const char *key, const c
 extern void wf_object_jsonb(JsonbParseState **parse, const char *key, Jsonb *value);
 extern Jsonb *wf_object_end(JsonbParseState **parse);
 
-/* of an object's value that is a string: palloc'd; NULL where there is none */
+/* of an object: palloc'd; NULL where there is none */
+extern Jsonb *wf_object_get(Jsonb *object, const char *key);
 extern char *wf_object_get_text(Jsonb *object, const char *key);
 
 #endif

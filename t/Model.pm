@@ -123,7 +123,14 @@ sub log_event
 	return;
 }
 
-sub log_engine { my ($i, $name, $payload) = @_; return log_event($i, { name => $name, payload => $payload }, clock($i)); }
+# Control events are logged at the clock; what takes the place of an event, and a deadline, at its stamp.
+sub log_engine
+{
+	my ($i, $name, $payload, $at) = @_;
+	$i->{clock} = $at > clock($i) ? $at : clock($i);
+	return log_event($i, { name => $name, payload => $payload }, $i->{clock});
+}
+
 sub clear_failures { my ($i) = @_; @$i{qw(attempts retry_at error)} = (0, AT_ONCE, undef); return; }
 
 #
@@ -172,7 +179,7 @@ sub failed
 		$i->{retry_at} = $now + $i->{workflow}{retry_delay} * 2**($i->{attempts} - 1);
 		return;
 	}
-	log_engine($i, { pause => '$pause', fail => '$fail', dead_letter => '$skip' }->{$policy}, { by => 'engine', reason => $reason });
+	log_engine($i, { pause => '$pause', fail => '$fail', dead_letter => '$skip' }->{$policy}, { by => 'engine', reason => $reason }, $policy eq 'pause' ? AT_ONCE : $mail->{at});
 	if ($policy eq 'pause') { @$i{qw(status retry_at)} = ('paused', AT_ONCE); }
 	elsif ($policy eq 'fail') { $m->close($i, 'failed', undef, $reason); }
 	else { take($i, $mail); $m->dead($i->{id}, $mail, $reason); clear_failures($i); }
@@ -330,7 +337,7 @@ sub control
 	}
 	return if $name eq '$pause' && $i->{status} eq 'paused' || $name eq '$resume' && $i->{status} eq 'running' && !$i->{attempts}
 	  || $name eq '$retry' && ($i->{status} eq 'paused' || !$i->{attempts}) || $name eq '$skip' && !$i->{attempts};
-	log_engine($i, $name, $payload);
+	log_engine($i, $name, $payload, $mail->{at});
 	if ($name eq '$terminate') { $m->close($i, 'terminated', undef, $payload->{reason}); }
 	elsif ($name eq '$retry') { $i->{retry_at} = AT_ONCE; }
 	elsif ($name eq '$attributes') { $i->{attributes} = merged($i->{attributes}, $payload->{attributes}); }

@@ -1,0 +1,298 @@
+/*
+ * draft_actions.c: what a step asked for, carried out: on the draft itself, or as letters to others.
+ *
+ * Called by draft.c once a step has ended well, and for what an instance's end means for others.  As there, nothing is
+ * written here.
+ */
+#include "postgres.h"
+
+#include "attributes.h"
+#include "draft_internal.h"
+#include "inbox.h"
+#include "letter.h"
+#include "object.h"
+
+static List *
+links_of(WfDraft *draft, const WfOutput *output)
+{
+	if (!draft->links_known && !draft->newborn)
+		draft->links = list_concat(wf_link_read(draft->instance_id, output->snapshot), draft->links);
+	draft->links_known = true;
+	return draft->links;
+}
+
+static void
+change_link(WfDraft *draft, WfOutput *output, WfLink *link, bool added)
+{
+	WfLinkChange *change = palloc(sizeof(WfLinkChange));
+
+	change->instance_id = draft->instance_id;
+	change->link = link;
+	change->added = added;
+	output->link_changes = lappend(output->link_changes, change);
+	draft->links = added ? lappend(draft->links, link) : list_delete_ptr(draft->links, link);
+}
+
+/*
+ * Adds or removes a link; nothing where it is so already.
+ */
+void
+wf_draft_link(WfDraft *draft, WfOutput *output, WfLinkKind kind, const char *peer, bool wanted)
+{
+	ListCell   *lc;
+	WfLink	   *link = NULL;
+
+	foreach(lc, links_of(draft, output))
+	{
+		WfLink	   *other = lfirst(lc);
+
+		if (other->kind == kind && strcmp(other->peer, peer) == 0)
+			link = other;
+	}
+	if ((link != NULL) == wanted)
+		return;
+	if (wanted)
+	{
+		link = palloc(sizeof(WfLink));
+		link->kind = kind;
+		link->peer = pstrdup(peer);
+	}
+	change_link(draft, output, link, wanted);
+}
+
+/*
+ * Tells those who are to know that the instance has closed, and does to its children what was chosen.
+ */
+void
+wf_draft_tell_others(WfDraft *draft, WfOutput *output)
+{
+	if (draft->row.parent != NULL)
+		wf_letter_close(output, draft, "child", draft->row.parent);
+	while (links_of(draft, output) != NIL)
+	{
+		WfLink	   *link = linitial(draft->links);
+
+		if (link->kind == WF_LINK_MONITOR)
+			wf_letter_close(output, draft, "monitor", link->peer);
+		else if (link->kind == WF_LINK_CANCEL)
+			wf_letter_cancel(output, draft, link->peer, "its parent has closed", -1);
+		else
+			wf_letter_terminate(output, draft, link->peer, "its parent has closed");
+		change_link(draft, output, link, false);
+	}
+}
+
+/*
+ * The timers of the process, read from its mailbox where they are not known.
+ */
+static WfTimers *
+timers_of(WfDraft *draft, const WfOutput *output)
+{
+	if (draft->timers.known)
+		return &draft->timers;
+	if (draft->newborn || draft->fold.seq == 0)
+		draft->timers.known = true;
+	else
+		wf_timers_load(&draft->timers, draft->instance_id, output->snapshot, draft->fired);
+	return &draft->timers;
+}
+
+/*
+ * A timer has fired: whatever becomes of its event, there is no timer any more.
+ */
+void
+wf_draft_forget_timer(WfDraft *draft, WfMail *mail)
+{
+	WfTimer    *timer = draft->timers.known ? wf_timers_find(&draft->timers, mail->timer) : NULL;
+
+	if (timer != NULL)
+		wf_timers_remove(&draft->timers, timer);
+	else if (!draft->timers.known)
+		draft->fired = lappend(draft->fired, mail);
+}
+
+/*
+ * Its mail, where it was read or made in this turn, stays where it is: nobody will handle it.
+ */
+static void
+withdraw_timer(WfDraft *draft, WfOutput *output, WfTimer *timer)
+{
+	if (timer->mail_id != 0)
+	{
+		WfWithdrawal *withdrawal = palloc(sizeof(WfWithdrawal));
+
+		withdrawal->instance_id = draft->instance_id;
+		withdrawal->place.at = timer->at;
+		withdrawal->place.origin = WF_FROM_PROCESS;
+		withdrawal->place.mail_id = timer->mail_id;
+		output->withdrawals = lappend(output->withdrawals, withdrawal);
+	}
+	wf_timers_remove(&draft->timers, timer);
+}
+
+static void
+cancel_timer(WfDraft *draft, WfOutput *output, const char *name)
+{
+	WfTimer    *timer = wf_timers_find(timers_of(draft, output), name);
+
+	if (timer != NULL)
+		withdraw_timer(draft, output, timer);
+}
+
+static void
+set_timer(WfDraft *draft, WfOutput *output, const WfAction *action)
+{
+	WfEvent		event = {.at = action->at,.name = action->name,.payload = action->json,.sender = draft->row.id};
+
+	/* a timer of the future is no part of a cascade */
+	int			depth = action->at > draft->fold.clock ? 0 : output->depth + 1;
+	WfMail	   *mail = wf_inbox_make(output, draft->instance_id, &event, depth);
+
+	cancel_timer(draft, output, action->name);
+	mail->timer = action->name;
+	mail->state_key = action->state_key;
+	wf_timers_add(&draft->timers, mail);
+	if (action->at <= output->now)
+		wf_inbox_add(draft, mail);
+	if (action->state_key != NULL && !draft->row.state_timers)
+		draft->row.state_timers = draft->row_changed = true;
+}
+
+static bool
+key_has_changed(Jsonb *before, Jsonb *after, const char *key)
+{
+	Jsonb	   *old = wf_object_get(before, key);
+	Jsonb	   *new = wf_object_get(after, key);
+
+	if (old == NULL || new == NULL)
+		return old != new;
+	return compareJsonbContainers(&old->root, &new->root) != 0;
+}
+
+/*
+ * Cancels the timers that were to last until this change of the state.
+ */
+void
+wf_draft_cancel_state_timers(WfDraft *draft, WfOutput *output, Jsonb *before, Jsonb *after)
+{
+	List	   *timers = list_copy(timers_of(draft, output)->timers);
+	ListCell   *lc;
+
+	foreach(lc, timers)
+	{
+		WfTimer    *timer = lfirst(lc);
+
+		if (timer->state_key != NULL && key_has_changed(before, after, timer->state_key))
+			withdraw_timer(draft, output, timer);
+	}
+	list_free(timers);
+}
+
+/*
+ * complete(): after a cancel that was deferred, the story ends as cancelled.
+ */
+static void
+complete(WfDraft *draft, WfOutput *output, Jsonb *result)
+{
+	wf_draft_close(draft, output, draft->row.cancelling ? WF_CANCELLED : WF_COMPLETED, result, NULL);
+}
+
+void
+wf_draft_set_attributes(WfDraft *draft, Jsonb *changes)
+{
+	draft->row.attributes = wf_attributes_merge(draft->row.attributes, changes);
+	draft->row_changed = draft->attributes_changed = true;
+}
+
+/*
+ * What is to happen to a child when this instance closes, be it in this very step.
+ */
+static void
+link_child(WfDraft *draft, WfOutput *output, const WfAction *action)
+{
+	WfLinkKind	kind;
+	bool		none;
+
+	if (action->on_parent_close == NULL)
+		return;
+	(void) wf_link_parse_on_close(action->on_parent_close, &none, &kind);
+	wf_draft_link(draft, output, kind, action->id, true);
+}
+
+static void
+carry_out_one(WfDraft *draft, WfOutput *output, WfMail *mail, const WfAction *action)
+{
+	switch (action->kind)
+	{
+		case WF_ACTION_SEND:
+			wf_letter_send(output, draft, action);
+			break;
+		case WF_ACTION_START:
+			wf_letter_start(output, draft, action);
+			link_child(draft, output, action);
+			break;
+		case WF_ACTION_SET_TIMER:
+			set_timer(draft, output, action);
+			break;
+		case WF_ACTION_CANCEL_TIMER:
+			cancel_timer(draft, output, action->name);
+			break;
+		case WF_ACTION_SET_ATTRIBUTES:
+			wf_draft_set_attributes(draft, action->json);
+			break;
+		case WF_ACTION_REPLY:
+			if (mail->event.sender != NULL)
+				wf_letter_reply(output, draft, mail, action->json);
+			break;
+		case WF_ACTION_MONITOR:
+		case WF_ACTION_DEMONITOR:
+			wf_letter_monitor(output, draft, action->id, action->kind == WF_ACTION_MONITOR);
+			break;
+		case WF_ACTION_CANCEL:
+			wf_letter_cancel(output, draft, action->id, action->reason, action->deadline_us);
+			break;
+		case WF_ACTION_TERMINATE:
+			wf_letter_terminate(output, draft, action->id, action->reason);
+			break;
+		case WF_ACTION_DEFER_CANCEL:
+			draft->row.cancelling = draft->row_changed = true;
+			break;
+		case WF_ACTION_COMPLETE:
+			complete(draft, output, action->json);
+			break;
+		case WF_ACTION_FAIL:
+			wf_draft_close(draft, output, WF_FAILED, NULL, action->reason);
+			break;
+		case WF_ACTION_REJECT:
+			wf_draft_bury(draft, output, mail, action->reason);
+			break;
+		case WF_ACTION_POSTPONE:
+			break;
+	}
+}
+
+static bool
+has_action(const List *actions, WfActionKind kind)
+{
+	ListCell   *lc;
+
+	foreach(lc, actions)
+		if (((const WfAction *) lfirst(lc))->kind == kind)
+		return true;
+	return false;
+}
+
+/*
+ * Carries out what a step asked for.
+ */
+void
+wf_draft_carry_out(WfDraft *draft, WfOutput *output, WfMail *mail, const List *actions)
+{
+	ListCell   *lc;
+
+	foreach(lc, actions)
+		carry_out_one(draft, output, mail, lfirst(lc));
+	if (strcmp(mail->event.name, "cancel") == 0 && !WF_IS_CLOSED(draft->row.status) &&
+		!has_action(actions, WF_ACTION_DEFER_CANCEL) && !has_action(actions, WF_ACTION_REJECT))
+		wf_draft_close(draft, output, WF_CANCELLED, NULL, wf_object_get_text(mail->event.payload, "reason"));
+}

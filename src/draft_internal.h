@@ -1,0 +1,26 @@
+/*
+ * draft_internal.h: what draft*.c have from each other.
+ */
+#ifndef WF_DRAFT_INTERNAL_H
+#define WF_DRAFT_INTERNAL_H
+
+#include "draft.h"
+
+/* draft.c */
+extern void wf_draft_log_engine_event(WfDraft *draft, WfOutput *output, const char *name, Jsonb *payload, const WfMail *mail);
+extern void wf_draft_bury(WfDraft *draft, WfOutput *output, WfMail *mail, const char *reason);
+extern void wf_draft_finish_mail(WfDraft *draft, WfOutput *output, WfMail *mail);
+extern void wf_draft_close(WfDraft *draft, WfOutput *output, WfStatus status, Jsonb *result, const char *error);
+extern void wf_draft_clear_failures(WfDraft *draft);
+
+/* draft_actions.c */
+extern void wf_draft_carry_out(WfDraft *draft, WfOutput *output, WfMail *mail, const List *actions);
+extern void wf_draft_tell_others(WfDraft *draft, WfOutput *output);
+extern void wf_draft_forget_timer(WfDraft *draft, WfMail *mail);
+extern void wf_draft_cancel_state_timers(WfDraft *draft, WfOutput *output, Jsonb *before, Jsonb *after);
+extern void wf_draft_set_attributes(WfDraft *draft, Jsonb *changes);
+
+/* draft_control.c */
+extern void wf_draft_obey(WfDraft *draft, WfOutput *output, WfMail *mail);
+
+#endif
