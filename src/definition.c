@@ -298,6 +298,9 @@ wf_definition_read_version(int workflow_id, int version, WfPublished *published)
 	{
 		published->handler = wf_row_text(scan.values, scan.nulls, VERSION_HANDLER);
 		published->code = wf_row_text(scan.values, scan.nulls, VERSION_CODE);
+		published->migrate = wf_row_text(scan.values, scan.nulls, VERSION_MIGRATE);
+		published->migrate_code = wf_row_text(scan.values, scan.nulls, VERSION_MIGRATE_CODE);
+		wf_row_bytes(scan.values, scan.nulls, VERSION_MIGRATE_SHA256, published->migrate_sha256, WF_SHA256_LEN);
 		published->search_path = wf_row_text(scan.values, scan.nulls, VERSION_SEARCH_PATH);
 		wf_row_bytes(scan.values, scan.nulls, VERSION_CODE_SHA256, published->sha256, WF_SHA256_LEN);
 	}

@@ -132,7 +132,7 @@ take_row(Replay *replay, const WfLogRow *row)
 	bool		going;
 
 	CHECK_FOR_INTERRUPTS();
-	if (replay->version == NULL)
+	if (replay->version == NULL || replay->version->version != replay->fold->version)
 		replay->version = usable_version(replay->workflow, replay->fold->version);
 	replay->current = 1 - replay->current;
 	MemoryContextReset(replay->step_memory[replay->current]);

@@ -32,8 +32,11 @@ typedef struct WfVersion
 {
 	int			version;
 	char	   *handler;		/* qualified name as published */
+	char	   *what;			/* "handler" and that, for errors */
 	char	   *search_path;	/* in force at define() */
 	FmgrInfo	function;
+	bool		has_migrate;
+	FmgrInfo	migrate;		/* of the state, to this version */
 	char	   *problem;		/* NULL, or why the code cannot be run */
 	int			problem_code;	/* SQLSTATE of that */
 } WfVersion;
