@@ -126,7 +126,7 @@ wf_inbox_next(const WfDraft *draft, TimestampTz now)
 	if (mail != NULL && mail->event.at == WF_AT_ONCE)
 		return mail;
 	if (!wf_draft_can_go_on(draft, now))
-		return mail != NULL && WF_IS_ENGINE_EVENT(mail->event.name) ? mail : NULL;
+		return NULL;
 	if (!draft->fold.started)
 		return draft->start;
 	return mail;

@@ -107,7 +107,7 @@ sub next_mail
 		{
 			next if $mail->{at} > $now || (@first && !before($mail, $first[1]));
 			@first = ($i, $mail)
-			  if $mail->{name} =~ /^\$/ || ($goes_on && ($i->{begun} || $mail->{name} eq 'start'));
+			  if $mail->{at} == AT_ONCE || ($goes_on ? $i->{begun} || $mail->{name} eq 'start' : $mail->{name} =~ /^\$/);
 		}
 	}
 	return @first;
