@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
 #include "check.h"
@@ -15,6 +16,7 @@
 #include "eventlog.h"
 #include "guc.h"
 #include "inbox.h"
+#include "letter.h"
 #include "object.h"
 #include "suspect.h"
 
@@ -96,16 +98,16 @@ add_to_log(WfDraft *draft, WfOutput *output, const WfFold *after, const WfEvent 
 /*
  * Logs an event of the engine's own, because of a mail (NULL: of none).  Where that is a control event its stamp is the
  * instance's clock, so that it does not move it: a process that lags goes on from where it was.  Where it takes the place
- * of an event its stamp is that event's.
+ * of an event its stamp is that event's.  Returns NULL, or the error of a migrate function: then nothing was logged.
  */
-void
+ErrorData *
 wf_draft_log_engine_event(WfDraft *draft, WfOutput *output, const char *name, Jsonb *payload, const WfMail *mail)
 {
 	WfEvent		event = {0};
 	WfFold		after;
 	List	   *actions;
 	int64		digest;
-	ErrorData  *error;
+	ErrorData  *error = NULL;
 
 	event.mail_id = mail == NULL ? 0 : mail->event.mail_id;
 	event.at = TIMESTAMP_NOT_FINITE(draft->fold.clock) ? draft->row.started_at : draft->fold.clock;
@@ -113,9 +115,11 @@ wf_draft_log_engine_event(WfDraft *draft, WfOutput *output, const char *name, Js
 		event.at = Max(event.at, mail->event.at);
 	event.name = pstrdup(name);
 	event.payload = payload;
-	(void) wf_process_step(draft->workflow, draft->version, &draft->row, &draft->fold, &event, false, &after, &actions, &digest,
-						   &error);
+	if (wf_process_step(draft->workflow, draft->version, &draft->row, &draft->fold, &event, false, &after, &actions, &digest,
+						&error) == WF_STEP_FAILED)
+		return error;
 	add_to_log(draft, output, &after, &event, digest, NULL);
+	return NULL;
 }
 
 /*
@@ -187,15 +191,15 @@ wf_draft_clear_failures(WfDraft *draft)
 	draft->row_changed = true;
 }
 
-static void
-pause_instance(WfDraft *draft, WfOutput *output, const char *reason)
+void
+wf_draft_pause(WfDraft *draft, WfOutput *output, const char *reason)
 {
 	draft->row.status = WF_PAUSED;
 	draft->row.retry_at = DT_NOBEGIN;
 	draft->row.error = pstrdup(reason);
 	draft->row_changed = true;
 	draft->stopped = true;
-	wf_draft_log_engine_event(draft, output, "$pause", engine_payload(reason), NULL);
+	(void) wf_draft_log_engine_event(draft, output, "$pause", engine_payload(reason), NULL);
 }
 
 /*
@@ -207,14 +211,14 @@ give_up(WfDraft *draft, WfOutput *output, WfMail *mail, const char *reason)
 	switch (draft->workflow->on_failure)
 	{
 		case WF_ON_FAILURE_PAUSE:
-			pause_instance(draft, output, reason);
+			wf_draft_pause(draft, output, reason);
 			break;
 		case WF_ON_FAILURE_FAIL:
-			wf_draft_log_engine_event(draft, output, "$fail", engine_payload(reason), mail);
+			(void) wf_draft_log_engine_event(draft, output, "$fail", engine_payload(reason), mail);
 			wf_draft_close(draft, output, WF_FAILED, NULL, reason);
 			break;
 		case WF_ON_FAILURE_DEAD_LETTER:
-			wf_draft_log_engine_event(draft, output, "$skip", engine_payload(reason), mail);
+			(void) wf_draft_log_engine_event(draft, output, "$skip", engine_payload(reason), mail);
 			wf_draft_finish_mail(draft, output, mail);
 			if (mail->timer != NULL)
 				wf_draft_forget_timer(draft, mail);
@@ -369,6 +373,44 @@ handle_event(WfDraft *draft, WfOutput *output, WfMail *mail)
 }
 
 /*
+ * Whether the roll-out concerns the process as it is now.
+ */
+static bool
+is_concerned(const WfDraft *draft, const WfRollout *rollout, TimestampTz at)
+{
+	if (rollout->at > at || rollout->version == draft->fold.version)
+		return false;
+	if (rollout->from_version != 0 ? rollout->from_version != draft->fold.version : rollout->version < draft->fold.version)
+		return false;
+	return JB_ROOT_COUNT(rollout->attributes) == 0 ||
+		DatumGetBool(DirectFunctionCall2(jsonb_contains, JsonbPGetDatum(draft->row.attributes),
+										 JsonbPGetDatum(rollout->attributes)));
+}
+
+/*
+ * A roll-out is an upgrade of each process before its first event that is stamped at or after it.  Returns false where that
+ * has failed: the process pauses, and the event stays.
+ */
+static bool
+roll_out(WfDraft *draft, WfOutput *output, TimestampTz at)
+{
+	ListCell   *lc;
+
+	foreach(lc, draft->workflow->rollouts)
+	{
+		WfRollout  *rollout = lfirst(lc);
+
+		if (draft->fold.started && is_concerned(draft, rollout, at) &&
+			!wf_draft_upgrade(draft, output, wf_letter_rollout(output, draft, rollout)))
+		{
+			output->rollout_failures = lappend_int(output->rollout_failures, rollout->rollout_id);
+			return false;
+		}
+	}
+	return true;
+}
+
+/*
  * Handles what wf_inbox_next() gives.  Returns whether that was an event which its handler has handled.
  */
 bool
@@ -377,7 +419,7 @@ wf_draft_handle(WfDraft *draft, WfOutput *output)
 	WfMail	   *mail = wf_inbox_next(draft, output->now);
 
 	if (!WF_IS_ENGINE_EVENT(mail->event.name))
-		return handle_event(draft, output, mail);
+		return roll_out(draft, output, mail->event.at) && handle_event(draft, output, mail);
 	wf_draft_obey(draft, output, mail);
 	return false;
 }
@@ -396,5 +438,5 @@ wf_draft_blame(WfDraft *draft, WfOutput *output, int64 seq)
 	draft->row.error = reason;
 	draft->row_changed = true;
 	if (draft->row.crashes >= wf_max_crashes)
-		pause_instance(draft, output, reason);
+		wf_draft_pause(draft, output, reason);
 }

@@ -138,6 +138,7 @@ typedef struct WfOutput
 	List	   *later;			/* of WfReady *: what posts are waited for */
 	List	   *claims;			/* of WfClaim * */
 	List	   *link_changes;	/* of WfLinkChange * */
+	List	   *rollout_failures;	/* of rollout_id */
 } WfOutput;
 
 extern void wf_draft_from_process(WfDraft *draft, const WfProcess *process);

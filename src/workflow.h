@@ -5,7 +5,9 @@
 #define WF_WORKFLOW_H
 
 #include "fmgr.h"
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
+#include "utils/jsonb.h"
 
 typedef enum WfPrivilege
 {
@@ -41,6 +43,17 @@ typedef struct WfVersion
 	int			problem_code;	/* SQLSTATE of that */
 } WfVersion;
 
+/* an upgrade of all instances of a workflow, or some, at a stamp */
+typedef struct WfRollout
+{
+	int			rollout_id;
+	int			version;
+	int			from_version;	/* 0: any lower */
+	TimestampTz at;
+	Jsonb	   *attributes;		/* that an instance must have */
+	char	   *by;				/* role */
+} WfRollout;
+
 /* never kept by a pointer over wf_workflow_refresh() */
 typedef struct WfWorkflow
 {
@@ -62,6 +75,7 @@ typedef struct WfWorkflow
 									 * letter */
 	List	   *grants;			/* of WfGrant * */
 	List	   *versions;		/* of WfVersion *, those asked for so far */
+	List	   *rollouts;		/* of WfRollout *: those in force, by stamp */
 } WfWorkflow;
 
 extern void wf_workflow_init(void);
