@@ -14,6 +14,7 @@ typedef enum WfRelation
 	WF_HOME,
 	WF_WORKFLOW,
 	WF_VERSION,
+	WF_ROLLOUT,
 	WF_INSTANCE,
 	WF_EVENT,
 	WF_MAILBOX,
@@ -30,6 +31,7 @@ typedef enum WfRelation
 	WF_DEAD_LETTER_PKEY,
 	WF_LINK_PKEY,
 	WF_SNAPSHOT_PKEY,
+	WF_ROLLOUT_SEQ,
 	WF_INSTANCE_SEQ,
 	WF_MAIL_SEQ,
 	WF_RELATIONS				/* how many there are */

@@ -42,6 +42,7 @@ enum
 	COL_SENDER,
 	COL_IDEMPOTENCY_KEY,
 	COL_REPLY,
+	COL_PAYLOAD_SHA256,
 	COL_HASH,
 	COLUMNS = COL_HASH
 };
@@ -99,7 +100,10 @@ wf_eventlog_chain(const uint8 *previous, const WfLogRow *row, uint8 *hash)
 		initStringInfo(&buf);
 		MemoryContextSwitchTo(old);
 	}
-	wf_hash_jsonb(row->event.payload, payload);
+	if (row->event.payload_sha256 != NULL)
+		memcpy(payload, row->event.payload_sha256, WF_SHA256_LEN);
+	else
+		wf_hash_jsonb(row->event.payload, payload);
 	resetStringInfo(&buf);
 	append_int64(&buf, row->seq);
 	append_int64(&buf, wf_clock_unix_us(row->event.at));
@@ -139,6 +143,8 @@ fill_row(TupleTableSlot *slot, const WfLogRow *row)
 	wf_row_set_text(values, nulls, COL_SENDER, row->event.sender);
 	wf_row_set_text(values, nulls, COL_IDEMPOTENCY_KEY, row->event.key);
 	wf_row_set_jsonb(values, nulls, COL_REPLY, row->reply);
+	if (row->event.payload_sha256 != NULL)
+		wf_row_set_bytes(values, nulls, COL_PAYLOAD_SHA256, row->event.payload_sha256, WF_SHA256_LEN);
 	wf_row_set_bytes(values, nulls, COL_HASH, row->hash, WF_SHA256_LEN);
 }
 
@@ -215,6 +221,12 @@ read_tuple(HeapTuple tuple, TupleDesc desc, WfLogRow *row)
 	row->event.sender = wf_row_text(values, nulls, COL_SENDER);
 	row->event.key = wf_row_text(values, nulls, COL_IDEMPOTENCY_KEY);
 	row->reply = wf_row_jsonb(values, nulls, COL_REPLY);
+	row->event.payload_sha256 = NULL;
+	if (!nulls[COL_PAYLOAD_SHA256 - 1])
+	{
+		row->event.payload_sha256 = palloc(WF_SHA256_LEN);
+		wf_row_bytes(values, nulls, COL_PAYLOAD_SHA256, row->event.payload_sha256, WF_SHA256_LEN);
+	}
 	wf_row_bytes(values, nulls, COL_HASH, row->hash, WF_SHA256_LEN);
 }
 
