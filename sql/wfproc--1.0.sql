@@ -219,6 +219,45 @@ CREATE TABLE wfproc.acl (
 );
 COMMENT ON TABLE wfproc.acl IS 'who may do what with a workflow besides its owner; roles by name';
 
+CREATE TABLE wfproc.seal (
+    number bigint PRIMARY KEY,
+    at timestamptz NOT NULL,
+    instances bigint NOT NULL,
+    events bigint NOT NULL,
+    root bytea NOT NULL,
+    previous bytea NOT NULL,
+    hash bytea NOT NULL
+);
+COMMENT ON TABLE wfproc.seal IS 'seals: a Merkle root over the heads of all logs and the code of all versions, chained by their hashes';
+
+CREATE TABLE wfproc.seal_leaf (
+    instance_id bigint NOT NULL,
+    number bigint NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    seq bigint,
+    hash bytea,
+    PRIMARY KEY (instance_id, number)
+);
+COMMENT ON TABLE wfproc.seal_leaf IS 'heads of logs as sealed: a row in the first seal that has that head; seq NULL: the instance had gone';
+
+CREATE TABLE wfproc.seal_version (
+    workflow_id int NOT NULL,
+    version int NOT NULL,
+    number bigint NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    hash bytea,
+    PRIMARY KEY (workflow_id, version, number)
+);
+COMMENT ON TABLE wfproc.seal_version IS 'the code of versions as sealed: a row in the first seal that has it so; hash NULL: it had gone';
+
+CREATE TABLE wfproc.seal_node (
+    bucket bigint PRIMARY KEY,
+    instances bigint NOT NULL,
+    events bigint NOT NULL,
+    hash bytea NOT NULL
+);
+COMMENT ON TABLE wfproc.seal_node IS 'the last seal''s tree: a node for 1024 instance_ids, so that the next seal computes anew only those that have changed';
+
 /* all but home: a copy is not the original */
 SELECT pg_catalog.pg_extension_config_dump('wfproc.workflow_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.instance_seq', '');
@@ -235,6 +274,10 @@ SELECT pg_catalog.pg_extension_config_dump('wfproc.link', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.snapshot', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.idempotency', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.acl', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.seal', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.seal_leaf', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.seal_version', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.seal_node', '');
 
 CREATE FUNCTION wfproc.refuse_change() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_refuse_change';
 COMMENT ON FUNCTION wfproc.refuse_change() IS 'trigger of wfproc.event: raises 42501, the log is append-only';
@@ -510,7 +553,7 @@ COMMENT ON FUNCTION wfproc.seal() IS
 CREATE FUNCTION wfproc.check_seal(seal text, OUT id text, OUT problem text, OUT seq bigint)
     RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wfproc_check_seal';
 COMMENT ON FUNCTION wfproc.check_seal(text) IS
-'what does not fit a seal any more: instances that were removed, cut or changed since; no rows: all is as it was sealed; 22023 no seal, or one of another database';
+'what does not fit a seal any more: instances that were removed, cut or changed since, with the first seq that is missing or not as sealed; no rows: all that was sealed is still there as it was; 22023 no seal, or one of another database; owner of the extension, or pg_read_all_data';
 
 /*
  * Inside a handler.
@@ -657,6 +700,10 @@ CREATE VIEW wfproc.dead_letters WITH (security_barrier) AS
     JOIN wfproc.workflow w ON w.workflow_id OPERATOR(pg_catalog.=) d.workflow_id
     WHERE wfproc.may(d.workflow_id, 'read');
 COMMENT ON VIEW wfproc.dead_letters IS 'events that will not be handled, with the reason; workflow is the addressee''s, or the sender''s where there is no addressee';
+
+CREATE VIEW wfproc.seals AS
+    SELECT s.number, s.at, s.instances, s.events, s.root, s.previous, s.hash FROM wfproc.seal s;
+COMMENT ON VIEW wfproc.seals IS 'seals that were written; what proves something is the text that seal() returned, kept elsewhere';
 
 /*
  * Rights: nothing for PUBLIC.  grant_usage() is how an administrator lets a role in; each function then checks what it may.

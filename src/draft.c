@@ -62,11 +62,26 @@ wf_draft_can_go_on(const WfDraft *draft, TimestampTz now)
 	return !draft->stopped && !draft->broken && draft->row.status == WF_RUNNING && draft->row.retry_at <= now;
 }
 
+static Jsonb *
+reply_among(const List *actions)
+{
+	ListCell   *lc;
+
+	foreach(lc, actions)
+	{
+		const WfAction *action = lfirst(lc);
+
+		if (action->kind == WF_ACTION_REPLY)
+			return action->json;
+	}
+	return NULL;
+}
+
 /*
  * Adds a row to the log: the fold becomes after, with the row's hash.
  */
 static void
-add_to_log(WfDraft *draft, WfOutput *output, const WfFold *after, const WfEvent *event, int64 digest, Jsonb *reply)
+add_to_log(WfDraft *draft, WfOutput *output, const WfFold *after, const WfEvent *event, int64 digest, const List *actions)
 {
 	WfLogRow   *row = palloc0(sizeof(WfLogRow));
 
@@ -75,7 +90,7 @@ add_to_log(WfDraft *draft, WfOutput *output, const WfFold *after, const WfEvent 
 	row->recorded_at = output->now;
 	row->event = *event;
 	row->digest = digest;
-	row->reply = reply;
+	row->reply = reply_among(actions);
 	row->live = draft->live = after->clock >= draft->row.live_from;
 	wf_eventlog_chain(draft->fold.hash, row, row->hash);
 	if (output->log_count == output->log_size)
@@ -93,6 +108,8 @@ add_to_log(WfDraft *draft, WfOutput *output, const WfFold *after, const WfEvent 
 	draft->fold = *after;
 	memcpy(draft->fold.hash, row->hash, WF_SHA256_LEN);
 	draft->steps++;
+	if (output->watcher != NULL)
+		output->watcher->added(&draft->fold, row, actions, output->watcher->arg);
 }
 
 /*
@@ -118,7 +135,7 @@ wf_draft_log_engine_event(WfDraft *draft, WfOutput *output, const char *name, Js
 	if (wf_process_step(draft->workflow, draft->version, &draft->row, &draft->fold, &event, false, &after, &actions, &digest,
 						&error) == WF_STEP_FAILED)
 		return error;
-	add_to_log(draft, output, &after, &event, digest, NULL);
+	add_to_log(draft, output, &after, &event, digest, NIL);
 	return NULL;
 }
 
@@ -261,6 +278,11 @@ step_failed(WfDraft *draft, WfOutput *output, WfMail *mail, const ErrorData *err
 	char	   *reason = psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message);
 
 	draft->stopped = true;
+	if (output->watcher != NULL)
+	{
+		output->watcher->failed(&draft->fold, &mail->event, error, output->watcher->arg);
+		return;
+	}
 	/* skip() looks for the first that is not postponed */
 	mail->rewrite |= mail->row_postponed;
 	if (is_passing(error) && ++draft->repeats <= MAX_REPEATS)
@@ -283,21 +305,6 @@ step_failed(WfDraft *draft, WfOutput *output, WfMail *mail, const ErrorData *err
 		draft->row.retry_at = output->now + retry_delay_us(draft->workflow, draft->row.attempts);
 	else
 		give_up(draft, output, mail, reason);
-}
-
-static Jsonb *
-reply_among(const List *actions)
-{
-	ListCell   *lc;
-
-	foreach(lc, actions)
-	{
-		const WfAction *action = lfirst(lc);
-
-		if (action->kind == WF_ACTION_REPLY)
-			return action->json;
-	}
-	return NULL;
 }
 
 /*
@@ -333,7 +340,7 @@ step_done(WfDraft *draft, WfOutput *output, WfMail *mail, const WfFold *after, c
 		wf_draft_forget_timer(draft, mail);
 	if (after->changed_seq == after->seq && draft->row.state_timers)
 		wf_draft_cancel_state_timers(draft, output, draft->fold.state, after->state);
-	add_to_log(draft, output, after, &mail->event, digest, reply_among(actions));
+	add_to_log(draft, output, after, &mail->event, digest, actions);
 	if (after->changed_seq == after->seq)
 		wf_inbox_offer_again(draft);
 	wf_draft_clear_failures(draft);

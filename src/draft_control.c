@@ -55,9 +55,9 @@ retry_now(WfDraft *draft, WfOutput *output, const WfMail *mail)
 }
 
 static int64
-get_mail_id(Jsonb *payload)
+get_number(Jsonb *payload, const char *key)
 {
-	Jsonb	   *value = wf_object_get(payload, "mail_id");
+	Jsonb	   *value = wf_object_get(payload, key);
 	JsonbValue	scalar;
 
 	if (value == NULL || !JB_ROOT_IS_SCALAR(value) || !JsonbExtractScalar(&value->root, &scalar) ||
@@ -76,7 +76,7 @@ skip(WfDraft *draft, WfOutput *output, const WfMail *mail)
 	WfMail	   *failing = palloc(sizeof(WfMail));
 
 	if (draft->broken || (draft->row.attempts == 0 && draft->row.crashes == 0) ||
-		!wf_mailbox_find(draft->instance_id, get_mail_id(mail->event.payload), failing) ||
+		!wf_mailbox_find(draft->instance_id, get_number(mail->event.payload, "mail_id"), failing) ||
 		WF_IS_ENGINE_EVENT(failing->event.name) || strcmp(failing->event.name, "start") == 0)
 		return;
 	(void) wf_draft_log_engine_event(draft, output, "$skip", mail->event.payload, mail);
@@ -102,6 +102,27 @@ change_attributes(WfDraft *draft, WfOutput *output, const WfMail *mail)
 		return;
 	(void) wf_draft_log_engine_event(draft, output, "$attributes", mail->event.payload, mail);
 	wf_draft_set_attributes(draft, changes);
+}
+
+/*
+ * A request to erase the payload of an event.  Logs with such rows are folded from a snapshot on: one is taken, and right
+ * after this row, whose digest is that of the state alone, so that it says of the snapshot whether it is the right one.
+ */
+static void
+redact(WfDraft *draft, WfOutput *output, WfMail *mail)
+{
+	WfRedaction *redaction = palloc(sizeof(WfRedaction));
+
+	redaction->instance_id = draft->instance_id;
+	redaction->seq = get_number(mail->event.payload, "seq");
+	if (draft->broken || !draft->fold.started || redaction->seq < 1 || redaction->seq > draft->fold.seq)
+	{
+		wf_draft_bury(draft, output, mail, draft->broken ? "the log cannot be folded" : "there is no such event yet");
+		return;
+	}
+	(void) wf_draft_log_engine_event(draft, output, "$redact", mail->event.payload, mail);
+	output->redactions = lappend(output->redactions, redaction);
+	draft->stopped = draft->wants_snapshot = true;
 }
 
 /*
@@ -176,6 +197,8 @@ wf_draft_obey(WfDraft *draft, WfOutput *output, WfMail *mail)
 		skip(draft, output, mail);
 	else if (strcmp(name, "$attributes") == 0)
 		change_attributes(draft, output, mail);
+	else if (strcmp(name, "$redact") == 0)
+		redact(draft, output, mail);
 	else if (strcmp(name, "$monitor") == 0 || strcmp(name, "$demonitor") == 0)
 		wf_draft_link(draft, output, WF_LINK_MONITOR, mail->event.sender, strcmp(name, "$monitor") == 0);
 	else if (strcmp(name, "$snapshot") == 0)

@@ -419,6 +419,22 @@ write_draft(WfDraft *draft)
 }
 
 /*
+ * After the snapshots, which take the place of what is erased.
+ */
+static void
+erase_payloads(WfTurn *turn)
+{
+	ListCell   *lc;
+
+	foreach(lc, turn->output.redactions)
+	{
+		const WfRedaction *redaction = lfirst(lc);
+
+		(void) wf_eventlog_erase(redaction->instance_id, redaction->seq);
+	}
+}
+
+/*
  * Writes it all.
  */
 void
@@ -445,5 +461,6 @@ wf_record_all(WfTurn *turn)
 		if (draft->loaded && !draft->absent)
 			write_draft(draft);
 	}
+	erase_payloads(turn);
 	CommandCounterIncrement();
 }
