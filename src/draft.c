@@ -108,7 +108,8 @@ wf_draft_log_engine_event(WfDraft *draft, WfOutput *output, const char *name, Js
 	ErrorData  *error;
 
 	event.mail_id = mail == NULL ? 0 : mail->event.mail_id;
-	event.at = TIMESTAMP_NOT_FINITE(draft->fold.clock) ? draft->row.started_at : draft->fold.clock;
+	/* one that has not started has no clock */
+	event.at = TIMESTAMP_NOT_FINITE(draft->fold.clock) ? Min(draft->row.started_at, output->now) : draft->fold.clock;
 	if (mail != NULL)
 		event.at = Max(event.at, mail->event.at);
 	event.name = pstrdup(name);
@@ -316,6 +317,7 @@ postpone(WfDraft *draft, WfOutput *output, WfMail *mail)
 	mail->timer = NULL;
 	mail->rewrite = true;
 	wf_inbox_set_aside(draft, mail);
+	wf_draft_clear_failures(draft);
 }
 
 /*

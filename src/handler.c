@@ -294,6 +294,10 @@ invoke(WfVersion *version, Jsonb *state)
 		fcinfo->args[i].isnull = false;
 	result = FunctionCallInvoke(fcinfo);
 	checked = check_state(version, fcinfo, result);
+	if (MyWfStep->overrun != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg_internal("%s", MyWfStep->overrun)));
 	error_context_stack = context.previous;
 	return checked;
 }

@@ -185,6 +185,15 @@ wf_inbox_offer_again(WfDraft *draft)
 }
 
 /*
+ * Whether its events must wait: only what is urgent is looked for then.
+ */
+static bool
+must_wait(const WfDraft *draft, TimestampTz now)
+{
+	return !wf_draft_can_go_on(draft, now) || (!draft->fold.started && draft->row.started_at > now);
+}
+
+/*
  * Whether there may be mail in the mailbox that comes before any that was read.
  */
 static bool
@@ -193,7 +202,7 @@ is_unread(const WfDraft *draft, TimestampTz now, const WfMail *mail, TimestampTz
 	*at = draft->unread_at;
 	if (draft->unread_at == WF_AT_ONCE)
 		return true;
-	if (!wf_draft_can_go_on(draft, now))
+	if (must_wait(draft, now))
 		return draft->unread_at <= now && !draft->looked_for_urgent;
 	if (!draft->fold.started)
 	{
@@ -319,7 +328,7 @@ wf_inbox_read(WfDraft *draft, const WfOutput *output)
 			draft->unread_at = DT_NOEND;
 		}
 	}
-	else if (!wf_draft_can_go_on(draft, output->now))
+	else if (must_wait(draft, output->now))
 	{
 		WfMail	   *urgent = palloc(sizeof(WfMail));
 

@@ -406,26 +406,26 @@ wf_instance_start(WfWorkflow *workflow, const WfStart *start)
 }
 
 /*
- * Starts many instances of a workflow's current version, with the input {}.  instance_ids becomes their numbers, 0 where
+ * Starts many instances of a workflow's current version, with the input {} and no attributes.  instance_ids becomes their numbers, 0 where
  * there is an instance of that id already, which is no error.
  */
 void
-wf_instance_start_many(WfWorkflow *workflow, const char *const *ids, const TimestampTz *ats, int count, Jsonb *attributes,
-					   Jsonb *input, int64 *instance_ids)
+wf_instance_start_many(WfWorkflow *workflow, const char *const *ids, const TimestampTz *ats, int count,
+					   TimestampTz live_from, int64 *instance_ids)
 {
-	TimestampTz live_from = wf_clock_now();
+	Jsonb	   *empty = wf_check_empty_object();
 	WfMailWriter *writer = wf_mailbox_writer_open(count);
 
 	for (int i = 0; i < count; i++)
 		instance_ids[i] = wf_instance_next_id();
 	for (int i = 0; i < count; i += START_BATCH)
-		insert_rows(workflow, workflow->current_version, live_from, attributes, ids + i, ats + i,
+		insert_rows(workflow, workflow->current_version, live_from, empty, ids + i, ats + i,
 					Min(START_BATCH, count - i), instance_ids + i);
 	for (int i = 0; i < count; i++)
 	{
 		if (instance_ids[i] == 0)
 			continue;
-		put_start_event(instance_ids[i], input, ats[i], writer);
+		put_start_event(instance_ids[i], empty, ats[i], writer);
 		if (i < MAX_NOTED)
 			wf_wakeup_note_started(instance_ids[i]);
 	}

@@ -9,6 +9,17 @@
 #include "letter.h"
 #include "object.h"
 
+/*
+ * The sender's time.  Of one that has closed before this turn the log is not folded.
+ */
+static TimestampTz
+clock_of(const WfDraft *from)
+{
+	if (WF_IS_CLOSED(from->row.status) && from->row.closed_at != 0)
+		return from->row.closed_at;
+	return TIMESTAMP_NOT_FINITE(from->fold.clock) ? from->row.started_at : from->fold.clock;
+}
+
 static WfLetter *
 write_letter(WfOutput *output, WfDraft *from, const char *id, const char *event, Jsonb *payload)
 {
@@ -18,7 +29,7 @@ write_letter(WfOutput *output, WfDraft *from, const char *id, const char *event,
 	letter->id = pstrdup(id);
 	letter->event.name = pstrdup(event);
 	letter->event.payload = payload;
-	letter->event.at = TIMESTAMP_NOT_FINITE(from->fold.clock) ? from->row.started_at : from->fold.clock;
+	letter->event.at = clock_of(from);
 	letter->event.sender = from->row.id;
 	letter->depth = output->depth + 1;
 	letter->privilege = WF_PRIV_SEND;
@@ -127,6 +138,8 @@ wf_letter_monitor(WfOutput *output, WfDraft *from, const char *id, bool on)
 
 	letter->privilege = WF_PRIV_READ;
 	letter->event.at = WF_AT_ONCE;
+	/* monitor() of nobody has an answer of its own */
+	letter->silent = true;
 }
 
 /*

@@ -111,6 +111,9 @@ wf_process_step(WfWorkflow *workflow, WfVersion *version, const WfInstance *inst
 
 	*actions = step.actions;
 	last = wf_action_last(step.actions);
+	/* these leave nothing of what was asked for before */
+	if (last != NULL && (last->kind == WF_ACTION_REJECT || last->kind == WF_ACTION_POSTPONE))
+		*actions = list_make1(unconstify(WfAction *, last));
 	*after = *before;
 	if (last != NULL && last->kind == WF_ACTION_POSTPONE)
 		return WF_STEP_POSTPONED;
@@ -121,6 +124,6 @@ wf_process_step(WfWorkflow *workflow, WfVersion *version, const WfInstance *inst
 		after->state = state;
 	if (!wf_process_same_state(before->state, after->state))
 		after->changed_seq = step.seq;
-	*digest = digest_of(after->state, step.actions);
+	*digest = digest_of(after->state, *actions);
 	return WF_STEP_DONE;
 }

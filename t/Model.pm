@@ -451,7 +451,7 @@ sub payload
 {
 	my ($p, $depth, %option) = @_;
 	my @ops = $depth > 0 && chance(0.85) ? map { $p->operation($depth - 1) } 0 .. draw(3) : ();
-	push @ops, $p->ending(%option) if $depth > 0 && chance($option{start} ? 0.05 : 0.2);
+	push @ops, $p->ending(%option) if $depth > 0 && chance($option{start} ? 0.05 : 0.12);
 	return { @ops ? (do => \@ops) : (), chance(0.2) ? (quiet => 1) : () };
 }
 
