@@ -19,6 +19,9 @@
 #include "letter.h"
 #include "wakeup.h"
 
+/* mail of an instance that has closed, per turn */
+#define MAX_BURIED 10000
+
 /*
  * Looks an id up: among those started in this turn, those found before, and in the table.
  */
@@ -50,16 +53,16 @@ wants_dead_letter_events(WfTurn *turn, const char *sender)
 }
 
 /*
- * The event will not be handled: its sender is told, or it becomes a dead letter.
+ * The event will not be handled: its sender is told at a stamp, or it becomes a dead letter.
  */
 static void
-bury(WfTurn *turn, WfMail *mail, const char *id, int workflow_id, const char *reason)
+bury(WfTurn *turn, WfMail *mail, TimestampTz at, const char *id, int workflow_id, const char *reason)
 {
 	WfBurial   *burial;
 
 	if (wants_dead_letter_events(turn, mail->event.sender))
 	{
-		wf_letter_dead(&turn->output, mail->event.sender, id, &mail->event, reason);
+		wf_letter_dead(&turn->output, mail->event.sender, at, id, &mail->event, reason);
 		return;
 	}
 	burial = palloc(sizeof(WfBurial));
@@ -73,11 +76,17 @@ bury(WfTurn *turn, WfMail *mail, const char *id, int workflow_id, const char *re
 static void
 undeliverable(WfTurn *turn, const WfLetter *letter, const WfAddress *address, const char *reason)
 {
+	WfMail	   *mail;
+
 	if (strcmp(letter->event.name, "$monitor") == 0)
 		wf_letter_unknown(&turn->output, letter->from, letter->id);
-	else if (!letter->silent)
-		bury(turn, wf_inbox_make(&turn->output, address == NULL ? 0 : address->instance_id, &letter->event, letter->depth),
-			 letter->id, address == NULL ? letter->from->row.workflow_id : address->workflow_id, reason);
+	if (letter->silent)
+		return;
+	mail = wf_inbox_make(&turn->output, address == NULL ? 0 : address->instance_id, &letter->event, letter->depth);
+	if (mail->event.at == WF_AT_ONCE)
+		mail->event.at = wf_letter_stamp(letter->from);
+	bury(turn, mail, mail->event.at, letter->id,
+		 address == NULL ? letter->from->row.workflow_id : address->workflow_id, reason);
 }
 
 /*
@@ -91,16 +100,35 @@ is_from_engine(const char *name)
 }
 
 /*
- * Mail that an instance has left when it closed, or that has come since.  Its row is the caller's affair.
+ * Mail of an instance that has closed.  Its row is the caller's affair.
  */
-void
-wf_deliver_unhandled(WfTurn *turn, WfDraft *draft, WfMail *mail)
+static void
+leave_unhandled(WfTurn *turn, WfDraft *draft, WfMail *mail)
 {
 	if (strcmp(mail->event.name, "$monitor") == 0)
 		wf_letter_close(&turn->output, draft, "monitor", mail->event.sender);
 	else if (mail->timer == NULL && !is_from_engine(mail->event.name))
-		bury(turn, mail, draft->row.id, draft->row.workflow_id,
+		bury(turn, mail, mail->event.at, draft->row.id, draft->row.workflow_id,
 			 psprintf("the instance is %s", wf_instance_status_name(draft->row.status)));
+}
+
+/*
+ * An instance of this turn has closed, or turns out to have been closed before: what it leaves in memory and in its mailbox.
+ */
+void
+wf_deliver_closed(WfTurn *turn, WfDraft *draft)
+{
+	ListCell   *lc;
+
+	foreach(lc, wf_inbox_take_all(draft, turn->output.snapshot, MAX_BURIED))
+	{
+		WfMail	   *mail = lfirst(lc);
+
+		leave_unhandled(turn, draft, mail);
+		if (ItemPointerIsValid(&mail->tid))
+			turn->output.handled = lappend(turn->output.handled, mail);
+	}
+	wf_deliver_all(turn);
 }
 
 /*
@@ -123,7 +151,7 @@ summon(WfTurn *turn, int64 instance_id)
 
 	(void) wf_scheduler_claim(turn->scheduler, instance_id, &low);
 	wf_turn_add_ready(turn, instance_id, low);
-	return wf_lineup_add(turn->lineup, instance_id, low);
+	return wf_lineup_add(turn->lineup, instance_id, wf_turn_low(turn, instance_id, low));
 }
 
 static void
@@ -142,11 +170,11 @@ hand_over(WfTurn *turn, WfMail *mail)
 
 	if (draft != NULL && draft->loaded && WF_IS_CLOSED(draft->row.status))
 	{
-		wf_deliver_unhandled(turn, draft, mail);
+		leave_unhandled(turn, draft, mail);
 		return;
 	}
 	mail->too_deep = mail->depth > wf_max_cascade;
-	if (turn->late || mail->event.at > turn->now || mail->too_deep ||
+	if (mail->event.at > turn->now || mail->too_deep ||
 		(draft != NULL ? draft->absent : !wf_deliver_is_mine(turn, mail->instance_id)))
 	{
 		post(turn, mail);
@@ -192,13 +220,14 @@ is_new(WfTurn *turn, const WfLetter *letter, const WfAddress *address)
 }
 
 static void
-claim_key(WfTurn *turn, WfMail *mail, bool with_at)
+claim_key(WfTurn *turn, WfMail *mail, int64 sender, bool with_at)
 {
 	WfClaim    *claim = palloc(sizeof(WfClaim));
 
 	mail->event.mail_id = wf_mailbox_next_id();
 	claim->mail = mail;
 	claim->with_at = with_at;
+	claim->sender = sender;
 	turn->output.claims = lappend(turn->output.claims, claim);
 }
 
@@ -255,6 +284,7 @@ create(WfTurn *turn, const WfLetter *letter, WfWorkflow *workflow, const WfActio
 	address.instance_id = row.instance_id;
 	draft = wf_lineup_add(turn->lineup, row.instance_id, DT_NOEND);
 	draft->loaded = draft->newborn = draft->links_known = true;
+	draft->parent_id = letter->from->instance_id;
 	draft->foreign = (turn->shards & (UINT64CONST(1) << wf_shard_of(row.instance_id))) == 0 && turn->worker;
 	draft->absent = draft->foreign || !wf_turn_may_act(turn, workflow);
 	draft->row = row;
@@ -325,17 +355,25 @@ give_birth(WfTurn *turn, const WfLetter *letter)
 }
 
 /*
- * Starts the addressee of a message that has or_start.  False where that cannot be.
+ * Starts the addressee of a message, where it has or_start.  Returns NULL, or why that cannot be.
  */
-static bool
+static const char *
 start_addressee(WfTurn *turn, const WfLetter *letter, WfAddress *address)
 {
 	WfWorkflow *workflow = letter->or_start == NULL ? NULL : wf_workflow_by_name(letter->or_start, true);
+	const char *objection;
 
-	if (workflow == NULL || find_objection(letter, workflow) != NULL)
-		return false;
-	create(turn, letter, workflow, NULL, wf_check_empty_object());
-	return find_address(turn, letter->id, address);
+	if (letter->or_start == NULL)
+		return psprintf("instance \"%s\" does not exist", letter->id);
+	if (workflow == NULL)
+		return psprintf("workflow \"%s\" does not exist", letter->or_start);
+	objection = find_objection(letter, workflow);
+	if (objection == NULL)
+	{
+		create(turn, letter, workflow, NULL, wf_check_empty_object());
+		(void) find_address(turn, letter->id, address);
+	}
+	return objection;
 }
 
 static void
@@ -346,9 +384,10 @@ deliver(WfTurn *turn, const WfLetter *letter)
 	const char *objection;
 	WfMail	   *mail;
 
-	if (!find_address(turn, letter->id, &address) && !start_addressee(turn, letter, &address))
+	if (!find_address(turn, letter->id, &address) &&
+		(objection = start_addressee(turn, letter, &address)) != NULL)
 	{
-		undeliverable(turn, letter, NULL, psprintf("instance \"%s\" does not exist", letter->id));
+		undeliverable(turn, letter, NULL, objection);
 		return;
 	}
 	workflow = wf_workflow_get(address.workflow_id);
@@ -362,7 +401,7 @@ deliver(WfTurn *turn, const WfLetter *letter)
 		return;
 	mail = wf_inbox_make(&turn->output, address.instance_id, &letter->event, letter->depth);
 	if (letter->event.key != NULL)
-		claim_key(turn, mail, letter->stamped);
+		claim_key(turn, mail, letter->from->instance_id, letter->stamped);
 	hand_over(turn, mail);
 }
 

@@ -27,6 +27,7 @@ typedef struct WfDraft
 	bool		loaded;			/* what is below up to the mail is known */
 	bool		absent;			/* not to be acted for in this turn */
 	bool		newborn;		/* started in this turn; has no row yet */
+	int64		parent_id;		/* of a newborn: who started it */
 	bool		foreign;		/* newborn, and somebody else's shard */
 	WfWorkflow *workflow;
 	WfVersion  *version;
@@ -67,6 +68,7 @@ typedef struct WfDraft
 	TimestampTz postponed_low;	/* of the first that was postponed */
 
 	bool		more_control;	/* control events are left */
+	bool		closed_before;	/* ... this turn */
 	bool		stopped;		/* no more events in this turn */
 	bool		broken;			/* its log cannot be folded: paused, and
 								 * nothing may be added */
@@ -103,6 +105,7 @@ typedef struct WfBurial
 typedef struct WfClaim
 {
 	WfMail	   *mail;
+	int64		sender;			/* instance */
 	bool		with_at;
 } WfClaim;
 

@@ -14,6 +14,8 @@
 #define LAST_PORTION 256
 /* control events */
 #define MAX_CONTROL 100
+/* mail with older stamps than start's that is looked through */
+#define MAX_BEFORE_START 1000
 /* mail made in this turn comes after what has a number already */
 #define AFTER_NUMBERED (INT64CONST(1) << 62)
 
@@ -111,6 +113,15 @@ first_mail(const WfDraft *draft)
 }
 
 /*
+ * Whether the deadline of a cancel has passed before the instance has begun.
+ */
+static bool
+is_before_start(const WfDraft *draft, const WfMail *mail)
+{
+	return mail != NULL && strcmp(mail->event.name, "$terminate") == 0 && mail->event.at < draft->row.started_at;
+}
+
+/*
  * What the process would handle next, as far as is read; NULL: nothing, or not now.
  */
 WfMail *
@@ -128,7 +139,7 @@ wf_inbox_next(const WfDraft *draft, TimestampTz now)
 	if (!wf_draft_can_go_on(draft, now))
 		return NULL;
 	if (!draft->fold.started)
-		return draft->start;
+		return is_before_start(draft, mail) ? mail : draft->start;
 	return mail;
 }
 
@@ -205,10 +216,7 @@ is_unread(const WfDraft *draft, TimestampTz now, const WfMail *mail, TimestampTz
 	if (must_wait(draft, now))
 		return draft->unread_at <= now && !draft->looked_for_urgent;
 	if (!draft->fold.started)
-	{
-		*at = draft->row.started_at;
-		return draft->start == NULL && !draft->newborn && *at <= now && draft->unread_at <= *at;
-	}
+		return draft->start == NULL && !draft->newborn && draft->unread_at <= now;
 	/* what was read comes before what was not */
 	return draft->next == draft->count && draft->unread_at <= now &&
 		(mail == NULL || draft->unread_at <= mail->event.at);
@@ -257,18 +265,28 @@ was_taken(const WfDraft *draft, const WfMail *mail)
 }
 
 /*
- * The first event of an instance is start, whatever older stamps its other mail has.
+ * The first event of an instance is start, whatever older stamps its other mail has; unless the deadline of a cancel has
+ * passed before.
  */
 static void
 read_start(WfDraft *draft, const WfOutput *output)
 {
 	TimestampTz next_at;
-	WfMail	   *mail;
+	WfMail	   *mails;
+	int			count = wf_mailbox_read(draft->instance_id, WF_NO_STAMP, draft->row.started_at, MAX_BEFORE_START,
+										output->snapshot, &mails, &next_at);
 
-	if (wf_mailbox_read(draft->instance_id, draft->row.started_at, draft->row.started_at, 1, output->snapshot, &mail,
-						&next_at) == 1)
-		draft->start = mail;
-	else
+	if (count == MAX_BEFORE_START)
+		count = wf_mailbox_read(draft->instance_id, draft->row.started_at, draft->row.started_at, 1, output->snapshot,
+								&mails, &next_at);
+	for (int i = 0; i < count; i++)
+	{
+		if (strcmp(mails[i].event.name, "$terminate") == 0 && draft->urgent == NULL)
+			draft->urgent = &mails[i];
+		if (strcmp(mails[i].event.name, "start") == 0)
+			draft->start = &mails[i];
+	}
+	if (draft->start == NULL)
 		/* not seen by this snapshot: its wake-up is to come */
 		draft->unread_at = DT_NOEND;
 }
@@ -359,4 +377,29 @@ wf_inbox_rest(const WfDraft *draft)
 	while (draft->inbox != NULL && !pairingheap_is_empty(draft->inbox))
 		rest = lappend(rest, pairingheap_container(WfMail, node, pairingheap_remove_first(draft->inbox)));
 	return rest;
+}
+
+/*
+ * Takes all mail of an instance that has closed, at most about max of what was not read yet: of WfMail *, in no order.
+ */
+List *
+wf_inbox_take_all(WfDraft *draft, Snapshot snapshot, int max)
+{
+	List	   *all = list_concat(wf_inbox_rest(draft), draft->aside);
+	int			skip = draft->ties;
+	WfMail	   *mails;
+	int			count;
+
+	draft->taken = list_concat_copy(draft->taken, all);
+	draft->aside = NIL;
+	draft->start = draft->urgent = NULL;
+	draft->next = draft->count = draft->ties = 0;
+	if (draft->newborn)
+		return all;
+	count = wf_mailbox_read(draft->instance_id, draft->closed_before ? DT_NOBEGIN : draft->unread_at, DT_NOEND, max + skip,
+							snapshot, &mails, &draft->unread_at);
+	for (int i = skip; i < count; i++)
+		if (!was_taken(draft, &mails[i]))
+			all = lappend(all, &mails[i]);
+	return all;
 }

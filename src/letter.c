@@ -12,8 +12,8 @@
 /*
  * The sender's time.  Of one that has closed before this turn the log is not folded.
  */
-static TimestampTz
-clock_of(const WfDraft *from)
+TimestampTz
+wf_letter_stamp(const WfDraft *from)
 {
 	if (WF_IS_CLOSED(from->row.status) && from->row.closed_at != 0)
 		return from->row.closed_at;
@@ -29,7 +29,7 @@ write_letter(WfOutput *output, WfDraft *from, const char *id, const char *event,
 	letter->id = pstrdup(id);
 	letter->event.name = pstrdup(event);
 	letter->event.payload = payload;
-	letter->event.at = clock_of(from);
+	letter->event.at = wf_letter_stamp(from);
 	letter->event.sender = from->row.id;
 	letter->depth = output->depth + 1;
 	letter->privilege = WF_PRIV_SEND;
@@ -173,10 +173,11 @@ wf_letter_unknown(WfOutput *output, WfDraft *watcher, const char *id)
 }
 
 /*
- * Tells the sender of an event that it could not be delivered.
+ * Tells the sender of an event that it could not be delivered, at a stamp.
  */
 void
-wf_letter_dead(WfOutput *output, const char *sender, const char *id, const WfEvent *event, const char *reason)
+wf_letter_dead(WfOutput *output, const char *sender, TimestampTz at, const char *id, const WfEvent *event,
+			   const char *reason)
 {
 	JsonbParseState *parse = NULL;
 	WfLetter   *letter = palloc0(sizeof(WfLetter));
@@ -189,7 +190,7 @@ wf_letter_dead(WfOutput *output, const char *sender, const char *id, const WfEve
 	letter->id = pstrdup(sender);
 	letter->event.name = pstrdup("dead_letter");
 	letter->event.payload = wf_object_end(&parse);
-	letter->event.at = event->at;
+	letter->event.at = at;
 	letter->event.sender = pstrdup(id);
 	letter->depth = output->depth + 1;
 	letter->from_engine = letter->silent = true;
