@@ -23,6 +23,18 @@
 #define MAX_BURIED 10000
 
 /*
+ * A letter's mail: it has its place since the letter was written, whenever it is delivered.
+ */
+static WfMail *
+make_mail(WfTurn *turn, const WfLetter *letter, int64 instance_id, const WfEvent *event)
+{
+	WfMail	   *mail = wf_inbox_make(&turn->output, instance_id, event, letter->depth);
+
+	mail->order = letter->order;
+	return mail;
+}
+
+/*
  * Looks an id up: among those started in this turn, those found before, and in the table.
  */
 static bool
@@ -36,6 +48,7 @@ find_address(WfTurn *turn, const char *id, WfAddress *address)
 		return false;
 	address->instance_id = instance.instance_id;
 	address->workflow_id = instance.workflow_id;
+	address->closed = WF_IS_CLOSED(instance.status);
 	wf_addresses_add(turn->addresses, id, address);
 	return true;
 }
@@ -82,7 +95,7 @@ undeliverable(WfTurn *turn, const WfLetter *letter, const WfAddress *address, co
 		wf_letter_unknown(&turn->output, letter->from, letter->id);
 	if (letter->silent)
 		return;
-	mail = wf_inbox_make(&turn->output, address == NULL ? 0 : address->instance_id, &letter->event, letter->depth);
+	mail = make_mail(turn, letter, address == NULL ? 0 : address->instance_id, &letter->event);
 	if (mail->event.at == WF_AT_ONCE)
 		mail->event.at = wf_letter_stamp(letter->from);
 	bury(turn, mail, mail->event.at, letter->id,
@@ -297,7 +310,7 @@ create(WfTurn *turn, const WfLetter *letter, WfWorkflow *workflow, const WfActio
 	event.name = "start";
 	event.payload = input;
 	event.key = NULL;
-	draft->start = wf_inbox_make(&turn->output, row.instance_id, &event, letter->depth);
+	draft->start = make_mail(turn, letter, row.instance_id, &event);
 	draft->start->origin = WF_FROM_OUTSIDE;
 	turn->newborns = lappend(turn->newborns, draft);
 	wf_addresses_add(turn->newborn_addresses, row.id, &address);
@@ -316,10 +329,10 @@ refuse_birth(WfTurn *turn, const WfLetter *letter, const WfAddress *address, con
 
 	if (reason != NULL)
 		undeliverable(turn, letter, address, reason);
-	if (letter->birth->on_parent_close == NULL)
+	if (!letter->linked)
 		return;
 	(void) wf_link_parse_on_close(letter->birth->on_parent_close, &none, &kind);
-	wf_draft_link(letter->from, &turn->output, kind, letter->id, false);
+	(void) wf_draft_link(letter->from, &turn->output, kind, letter->id, false);
 	foreach(lc, turn->output.letters)
 	{
 		WfLetter   *other = lfirst(lc);
@@ -352,6 +365,20 @@ give_birth(WfTurn *turn, const WfLetter *letter)
 					 NULL : psprintf("instance \"%s\" already exists", letter->id));
 	else
 		create(turn, letter, workflow, action, letter->event.payload);
+}
+
+/*
+ * The addressee has closed before this turn: its draft is made of its row alone.
+ */
+static void
+return_to_sender(WfTurn *turn, const WfLetter *letter, WfWorkflow *workflow)
+{
+	WfDraft    *draft = palloc0(sizeof(WfDraft));
+
+	(void) wf_instance_find(letter->id, &draft->row);
+	draft->instance_id = draft->row.instance_id;
+	draft->workflow = workflow;
+	leave_unhandled(turn, draft, make_mail(turn, letter, draft->instance_id, &letter->event));
 }
 
 /*
@@ -397,9 +424,14 @@ deliver(WfTurn *turn, const WfLetter *letter)
 		undeliverable(turn, letter, &address, objection);
 		return;
 	}
+	if (address.closed)
+	{
+		return_to_sender(turn, letter, workflow);
+		return;
+	}
 	if (letter->event.key != NULL && !is_new(turn, letter, &address))
 		return;
-	mail = wf_inbox_make(&turn->output, address.instance_id, &letter->event, letter->depth);
+	mail = make_mail(turn, letter, address.instance_id, &letter->event);
 	if (letter->event.key != NULL)
 		claim_key(turn, mail, letter->from->instance_id, letter->stamped);
 	hand_over(turn, mail);

@@ -84,6 +84,8 @@ wf_inbox_add(WfDraft *draft, WfMail *mail)
 	if (draft->inbox == NULL)
 		draft->inbox = pairingheap_allocate(compare_mails, NULL);
 	pairingheap_add(draft->inbox, &mail->node);
+	if (strcmp(mail->event.name, "$terminate") == 0 && (draft->deadline == NULL || mail->event.at < draft->deadline->event.at))
+		draft->deadline = mail;
 }
 
 static WfMail *
@@ -113,12 +115,27 @@ first_mail(const WfDraft *draft)
 }
 
 /*
- * Whether the deadline of a cancel has passed before the instance has begun.
+ * Whether events of the process must wait: only what is urgent is looked for then.
  */
 static bool
-is_before_start(const WfDraft *draft, const WfMail *mail)
+must_wait(const WfDraft *draft, TimestampTz now)
 {
-	return mail != NULL && strcmp(mail->event.name, "$terminate") == 0 && mail->event.at < draft->row.started_at;
+	return !wf_draft_can_go_on(draft, now) || (!draft->fold.started && draft->row.started_at > now);
+}
+
+/*
+ * The deadline of a cancel, where it goes before what is due: that must wait, or has not even begun.
+ */
+static WfMail *
+passed_deadline(const WfDraft *draft, TimestampTz now)
+{
+	WfMail	   *deadline = draft->deadline;
+
+	if (deadline == NULL || deadline->event.at > now)
+		return NULL;
+	if (must_wait(draft, now) || (!draft->fold.started && deadline->event.at < draft->row.started_at))
+		return deadline;
+	return NULL;
 }
 
 /*
@@ -136,11 +153,11 @@ wf_inbox_next(const WfDraft *draft, TimestampTz now)
 	mail = first_mail(draft);
 	if (mail != NULL && mail->event.at == WF_AT_ONCE)
 		return mail;
+	if (passed_deadline(draft, now) != NULL)
+		return draft->deadline;
 	if (!wf_draft_can_go_on(draft, now))
 		return NULL;
-	if (!draft->fold.started)
-		return is_before_start(draft, mail) ? mail : draft->start;
-	return mail;
+	return draft->fold.started ? mail : draft->start;
 }
 
 /*
@@ -149,6 +166,8 @@ wf_inbox_next(const WfDraft *draft, TimestampTz now)
 void
 wf_inbox_remove(WfDraft *draft, WfMail *mail)
 {
+	if (mail == draft->deadline)
+		draft->deadline = NULL;
 	if (mail == draft->start)
 	{
 		draft->start = NULL;
@@ -196,15 +215,6 @@ wf_inbox_offer_again(WfDraft *draft)
 }
 
 /*
- * Whether its events must wait: only what is urgent is looked for then.
- */
-static bool
-must_wait(const WfDraft *draft, TimestampTz now)
-{
-	return !wf_draft_can_go_on(draft, now) || (!draft->fold.started && draft->row.started_at > now);
-}
-
-/*
  * Whether there may be mail in the mailbox that comes before any that was read.
  */
 static bool
@@ -214,9 +224,14 @@ is_unread(const WfDraft *draft, TimestampTz now, const WfMail *mail, TimestampTz
 	if (draft->unread_at == WF_AT_ONCE)
 		return true;
 	if (must_wait(draft, now))
-		return draft->unread_at <= now && !draft->looked_for_urgent;
+	{
+		/* looking is no act: at once, so that what is found has its place */
+		*at = WF_NO_STAMP;
+		return (draft->unread_at <= now || draft->next < draft->count) && !draft->looked_for_urgent;
+	}
 	if (!draft->fold.started)
-		return draft->start == NULL && !draft->newborn && draft->unread_at <= now;
+		return draft->start == NULL && !draft->newborn && draft->unread_at <= now &&
+			(mail == NULL || draft->unread_at <= mail->event.at);
 	/* what was read comes before what was not */
 	return draft->next == draft->count && draft->unread_at <= now &&
 		(mail == NULL || draft->unread_at <= mail->event.at);
@@ -258,9 +273,12 @@ was_taken(const WfDraft *draft, const WfMail *mail)
 {
 	ListCell   *lc;
 
+	/* what was made in this turn has no number, and is met once only */
+	if (mail->event.mail_id == 0)
+		return false;
 	foreach(lc, draft->taken)
 		if (((WfMail *) lfirst(lc))->event.mail_id == mail->event.mail_id)
-		return true;
+			return true;
 	return false;
 }
 
@@ -281,6 +299,8 @@ read_start(WfDraft *draft, const WfOutput *output)
 								&mails, &next_at);
 	for (int i = 0; i < count; i++)
 	{
+		if (was_taken(draft, &mails[i]))
+			continue;
 		if (strcmp(mails[i].event.name, "$terminate") == 0 && draft->urgent == NULL)
 			draft->urgent = &mails[i];
 		if (strcmp(mails[i].event.name, "start") == 0)
@@ -385,11 +405,17 @@ wf_inbox_rest(const WfDraft *draft)
 List *
 wf_inbox_take_all(WfDraft *draft, Snapshot snapshot, int max)
 {
-	List	   *all = list_concat(wf_inbox_rest(draft), draft->aside);
+	List	   *all = NIL;
 	int			skip = draft->ties;
 	WfMail	   *mails;
 	int			count;
+	ListCell   *lc;
 
+	foreach(lc, list_concat(wf_inbox_rest(draft), draft->aside))
+	{
+		if (!was_taken(draft, lfirst(lc)))
+			all = lappend(all, lfirst(lc));
+	}
 	draft->taken = list_concat_copy(draft->taken, all);
 	draft->aside = NIL;
 	draft->start = draft->urgent = NULL;

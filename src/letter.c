@@ -31,6 +31,7 @@ write_letter(WfOutput *output, WfDraft *from, const char *id, const char *event,
 	letter->event.payload = payload;
 	letter->event.at = wf_letter_stamp(from);
 	letter->event.sender = from->row.id;
+	letter->order = ++output->orders;
 	letter->depth = output->depth + 1;
 	letter->privilege = WF_PRIV_SEND;
 	output->letters = lappend(output->letters, letter);
@@ -192,6 +193,7 @@ wf_letter_dead(WfOutput *output, const char *sender, TimestampTz at, const char 
 	letter->event.payload = wf_object_end(&parse);
 	letter->event.at = at;
 	letter->event.sender = pstrdup(id);
+	letter->order = ++output->orders;
 	letter->depth = output->depth + 1;
 	letter->from_engine = letter->silent = true;
 	output->letters = lappend(output->letters, letter);

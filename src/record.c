@@ -107,7 +107,7 @@ write_keys(WfTurn *turn, void (*write) (WfTurn *turn, int64 *instance_id))
 		error = CopyErrorData();
 		FlushErrorState();
 		if (is_taken(error) && instance_id != 0)
-			conflict(instance_id, error->message);
+			conflict(instance_id, "the id of a child, or an idempotency key, is being used by another transaction");
 		ReThrowError(error);
 	}
 	PG_END_TRY();
@@ -276,6 +276,7 @@ is_own(WfTurn *turn, const WfMail *mail)
 
 		later->instance_id = mail->instance_id;
 		later->low = mail->event.at;
+		later->last = mail->too_deep;
 		later->due = mail->too_deep ? Max(mail->event.at, turn->now) : mail->event.at;
 		turn->output.later = lappend(turn->output.later, later);
 	}

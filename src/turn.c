@@ -334,7 +334,7 @@ take_ready(WfTurn *turn)
 		WfDraft    *draft = wf_lineup_add(turn->lineup, turn->ready[i].instance_id,
 										  wf_turn_low(turn, turn->ready[i].instance_id, turn->ready[i].low));
 
-		if (turn->ready[i].due > turn->ready[i].low)
+		if (turn->ready[i].last)
 			draft->floor = turn->ready[i].due;
 		if (turn->ready[i].fresh)
 			turn->fresh = lappend(turn->fresh, draft);
@@ -354,7 +354,8 @@ wf_turn_add_ready(WfTurn *turn, int64 instance_id, TimestampTz low)
 	}
 	turn->ready[turn->ready_count].instance_id = instance_id;
 	turn->ready[turn->ready_count].low = turn->ready[turn->ready_count].due = low;
-	turn->ready[turn->ready_count++].fresh = false;
+	turn->ready[turn->ready_count].last = turn->ready[turn->ready_count].fresh = false;
+	turn->ready_count++;
 }
 
 static void
@@ -448,6 +449,17 @@ keep_resident(WfTurn *turn, const WfDraft *draft)
 }
 
 /*
+ * Whoever writes to it from now on is answered without looking it up.
+ */
+static void
+note_closed(WfTurn *turn, const WfDraft *draft)
+{
+	WfAddress	address = {draft->instance_id, draft->row.workflow_id, true};
+
+	wf_addresses_add(turn->addresses, draft->row.id, &address);
+}
+
+/*
  * The turn has committed: its drafts are now what the processes are.
  */
 void
@@ -461,6 +473,8 @@ wf_turn_settle(WfTurn *turn)
 
 		if (draft->loaded && !draft->absent)
 		{
+			if (WF_IS_CLOSED(draft->row.status))
+				note_closed(turn, draft);
 			if (draft->broken || draft->wants_passivation || WF_IS_CLOSED(draft->row.status))
 				wf_resident_drop(turn->residents, draft->instance_id);
 			else
@@ -472,7 +486,11 @@ wf_turn_settle(WfTurn *turn)
 	{
 		const WfReady *later = lfirst(lc);
 
-		if (later->due <= turn->horizon)
+		if (later->due > turn->horizon)
+			continue;
+		if (later->last)
+			wf_scheduler_put_last(turn->scheduler, later->instance_id, later->low, later->due);
+		else
 			wf_scheduler_put(turn->scheduler, later->instance_id, later->low, later->due);
 	}
 }
