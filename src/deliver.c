@@ -338,6 +338,7 @@ refuse_birth(WfTurn *turn, const WfLetter *letter, const WfAddress *address, con
 		WfLetter   *other = lfirst(lc);
 
 		if (other->from == letter->from && other->privilege == WF_PRIV_OPERATE && strcmp(other->id, letter->id) == 0 &&
+			strcmp(other->event.name, kind == WF_LINK_CANCEL ? "cancel" : "$terminate") == 0 &&
 			WF_IS_CLOSED(letter->from->row.status))
 			other->undone = true;
 	}
@@ -424,13 +425,13 @@ deliver(WfTurn *turn, const WfLetter *letter)
 		undeliverable(turn, letter, &address, objection);
 		return;
 	}
+	if (letter->event.key != NULL && !is_new(turn, letter, &address))
+		return;
 	if (address.closed)
 	{
 		return_to_sender(turn, letter, workflow);
 		return;
 	}
-	if (letter->event.key != NULL && !is_new(turn, letter, &address))
-		return;
 	mail = make_mail(turn, letter, address.instance_id, &letter->event);
 	if (letter->event.key != NULL)
 		claim_key(turn, mail, letter->from->instance_id, letter->stamped);

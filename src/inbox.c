@@ -223,6 +223,8 @@ is_unread(const WfDraft *draft, TimestampTz now, const WfMail *mail, TimestampTz
 	*at = draft->unread_at;
 	if (draft->unread_at == WF_AT_ONCE)
 		return true;
+	if (mail != NULL && mail->event.at == WF_AT_ONCE)
+		return false;
 	if (must_wait(draft, now))
 	{
 		/* looking is no act: at once, so that what is found has its place */
@@ -278,7 +280,7 @@ was_taken(const WfDraft *draft, const WfMail *mail)
 		return false;
 	foreach(lc, draft->taken)
 		if (((WfMail *) lfirst(lc))->event.mail_id == mail->event.mail_id)
-			return true;
+		return true;
 	return false;
 }
 
@@ -399,8 +401,17 @@ wf_inbox_rest(const WfDraft *draft)
 	return rest;
 }
 
+static int
+compare_in_list(const ListCell *a, const ListCell *b)
+{
+	WfPlace		x = place_of(lfirst(a));
+	WfPlace		y = place_of(lfirst(b));
+
+	return wf_inbox_compare(&x, &y);
+}
+
 /*
- * Takes all mail of an instance that has closed, at most about max of what was not read yet: of WfMail *, in no order.
+ * Takes all mail of an instance that has closed, at most about max of what was not read yet: of WfMail *, in order.
  */
 List *
 wf_inbox_take_all(WfDraft *draft, Snapshot snapshot, int max)
@@ -420,6 +431,7 @@ wf_inbox_take_all(WfDraft *draft, Snapshot snapshot, int max)
 	draft->aside = NIL;
 	draft->start = draft->urgent = NULL;
 	draft->next = draft->count = draft->ties = 0;
+	list_sort(all, compare_in_list);
 	if (draft->newborn)
 		return all;
 	count = wf_mailbox_read(draft->instance_id, draft->closed_before ? DT_NOBEGIN : draft->unread_at, DT_NOEND, max + skip,
@@ -427,5 +439,6 @@ wf_inbox_take_all(WfDraft *draft, Snapshot snapshot, int max)
 	for (int i = skip; i < count; i++)
 		if (!was_taken(draft, &mails[i]))
 			all = lappend(all, &mails[i]);
+	list_sort(all, compare_in_list);
 	return all;
 }

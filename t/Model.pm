@@ -77,7 +77,11 @@ sub input
 	}
 	elsif ($verb eq 'skip')
 	{
-		$post->(name => '$skip', payload => $why) if $i->{attempts} && $i->{failing}{name} ne 'start';
+		# the first of its mail, which is the one that fails unless an older one has come since
+		my ($first) = in_order(grep { $_->{name} !~ /^\$/ } @{ $i->{mail} });
+		return if !$i->{attempts} || !$first || grep { $_->{name} eq 'start' } @{ $i->{mail} };
+		$i->{failing} = $first;
+		$post->(name => '$skip', payload => $why);
 	}
 	else { $post->(name => $verb eq 'retry_now' ? '$retry' : "\$$verb", payload => $why); }
 	return;
