@@ -96,6 +96,7 @@ CREATE TABLE wfproc.instance (
     id text COLLATE "C" NOT NULL CONSTRAINT instance_id_key UNIQUE,
     workflow_id int NOT NULL,
     version int NOT NULL,
+    first_version int NOT NULL,
     attempts int NOT NULL DEFAULT 0,
     crashes int NOT NULL DEFAULT 0,
     status text COLLATE "C" NOT NULL DEFAULT 'running'
@@ -113,6 +114,7 @@ CREATE TABLE wfproc.instance (
 ) WITH (fillfactor = 80);
 CREATE INDEX instance_attributes_idx ON wfproc.instance USING gin (attributes jsonb_path_ops);
 COMMENT ON TABLE wfproc.instance IS 'one row an instance; written by the holder of its shard when something changes for good, not for every event';
+COMMENT ON COLUMN wfproc.instance.first_version IS 'the version that its log begins under; version is the one that it has come to';
 COMMENT ON COLUMN wfproc.instance.cancelling IS 'its handler has deferred a cancel: complete() will close it as cancelled';
 COMMENT ON COLUMN wfproc.instance.state_timers IS 'it has ever set a timer that a change of its state cancels';
 
@@ -468,6 +470,12 @@ CREATE FUNCTION wfproc.history(id text, after bigint = 0, max int = 1000,
     RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_history';
 COMMENT ON FUNCTION wfproc.history(text, bigint, int) IS 'an instance''s log, at most max rows after the given seq';
 
+CREATE FUNCTION wfproc.find_instances(wanted jsonb, of_workflow text = NULL, with_status text = NULL, after text = '', max int = 1000,
+        OUT id text, OUT workflow text, OUT status text, OUT attributes jsonb)
+    RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_find_instances';
+COMMENT ON FUNCTION wfproc.find_instances(jsonb, text, text, text, int) IS
+'instances whose attributes contain the given ones, found by an index, among those that the caller may read; at most max of them, in the order of their ids after the given one';
+
 CREATE FUNCTION wfproc.agenda(id text, after bigint = 0, max int = 1000,
         OUT mail_id bigint, OUT at timestamptz, OUT event text, OUT payload jsonb, OUT sender text, OUT idempotency_key text,
         OUT timer bool, OUT postponed bool, OUT due bool)
@@ -669,7 +677,7 @@ CREATE VIEW wfproc.instances WITH (security_barrier) AS
            i.result, i.error, i.attempts, i.retry_at, i.cancelling,
            (SELECT pg_catalog.count(*) FROM wfproc.mailbox m
              WHERE m.instance_id OPERATOR(pg_catalog.=) i.instance_id) AS waiting,
-           COALESCE((SELECT GREATEST(pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) m.at, '0'::interval)
+           COALESCE((SELECT GREATEST(pg_catalog.statement_timestamp() OPERATOR(pg_catalog.-) m.at, '0'::interval)
              FROM wfproc.mailbox m
              WHERE m.instance_id OPERATOR(pg_catalog.=) i.instance_id
                AND m.at OPERATOR(pg_catalog.>) '-infinity'::timestamptz

@@ -287,3 +287,27 @@ SELECT ok FROM wfproc.verify('r-1');
 SELECT seq FROM wfproc.digest('r-1');
 SELECT count(*) FROM wfproc.agenda('r-agenda');
 ROLLBACK;
+
+\echo '--- find_instances(): by attributes, with an index, and only what the caller may read'
+BEGIN;
+CREATE FUNCTION public.reading_idle(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT state';
+SELECT wfproc.define('find_mine', 'public.reading_idle'), wfproc.define('find_theirs', 'public.reading_idle');
+SELECT count(wfproc.start('find_mine', 'find-' || n, attributes => jsonb_build_object('n', n % 3, 'all', true))) FROM generate_series(1, 9) n;
+SELECT wfproc.start('find_theirs', 'find-x', attributes => '{"n": 1}');
+SELECT * FROM wfproc.find_instances('{"n": 1}');
+SELECT id FROM wfproc.find_instances('{"n": 1, "all": true}', 'find_mine', 'running', after => 'find-1', max => 1);
+SELECT count(*) FROM wfproc.find_instances('{}', 'find_mine', 'paused');
+CREATE ROLE find_reader;
+SELECT wfproc.grant_usage('find_reader'), wfproc.grant_access('find_theirs', 'find_reader', 'read');
+SET LOCAL ROLE find_reader;
+SELECT id FROM wfproc.find_instances('{"n": 1}');
+RESET ROLE;
+SAVEPOINT s;
+SELECT wfproc.find_instances(NULL);
+ROLLBACK TO s;
+SELECT wfproc.find_instances('[]');
+ROLLBACK TO s;
+SELECT wfproc.find_instances('{}', 'nothing');
+ROLLBACK TO s;
+SELECT wfproc.find_instances('{}', max => 0);
+ROLLBACK;

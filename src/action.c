@@ -118,10 +118,14 @@ begin(WfActionKind kind)
 				 errmsg("%s() was called after %s() in the same step", names[kind], names[last->kind]),
 				 errhint("%s() says how the step ends: call it once, and last.", names[last->kind])));
 	if (!step->replaying && list_length(step->actions) >= wf_max_actions)
+	{
+		step->overrun = MemoryContextStrdup(step->memory,
+											psprintf("a step may ask for %d actions at most", wf_max_actions));
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("a step may ask for %d actions at most", wf_max_actions),
+				 errmsg("%s", step->overrun),
 				 errhint("Do the rest in a later step, after an event that this one sends to itself; the limit is wfproc.max_actions.")));
+	}
 	return step;
 }
 
@@ -134,9 +138,6 @@ note(WfStep *step, WfActionKind kind)
 	MemoryContext old = MemoryContextSwitchTo(step->memory);
 	WfAction   *action = palloc0(sizeof(WfAction));
 
-	/* how a step ends may leave nothing of what it asked for */
-	if (kind == WF_ACTION_REJECT || kind == WF_ACTION_POSTPONE)
-		step->actions = NIL;
 	action->kind = kind;
 	action->at = action->live_from = WF_NO_STAMP;
 	action->nesting = GetCurrentTransactionNestLevel();
@@ -158,10 +159,31 @@ keep_jsonb(const WfStep *step, Jsonb *value)
 }
 
 /*
+ * Refuses a value that is too large, for good: see overrun.
+ */
+static void
+check_size(WfStep *step, Jsonb *value, const char *argument)
+{
+	PG_TRY();
+	{
+		wf_check_size(value, wf_max_payload, argument, "wfproc.max_payload");
+	}
+	PG_CATCH();
+	{
+		MemoryContext old = MemoryContextSwitchTo(step->memory);
+
+		step->overrun = CopyErrorData()->message;
+		MemoryContextSwitchTo(old);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
+/*
  * A jsonb argument within wfproc.max_payload; NULL for SQL NULL.
  */
 static Jsonb *
-get_jsonb(FunctionCallInfo fcinfo, int argno, const char *argument, const WfStep *step)
+get_jsonb(FunctionCallInfo fcinfo, int argno, const char *argument, WfStep *step)
 {
 	Jsonb	   *value;
 
@@ -169,7 +191,7 @@ get_jsonb(FunctionCallInfo fcinfo, int argno, const char *argument, const WfStep
 		return NULL;
 	value = PG_GETARG_JSONB_P(argno);
 	if (!step->replaying)
-		wf_check_size(value, wf_max_payload, argument, "wfproc.max_payload");
+		check_size(step, value, argument);
 	return value;
 }
 
@@ -177,7 +199,7 @@ get_jsonb(FunctionCallInfo fcinfo, int argno, const char *argument, const WfStep
  * The same; SQL NULL is {}.
  */
 static Jsonb *
-get_payload(FunctionCallInfo fcinfo, int argno, const char *argument, const WfStep *step)
+get_payload(FunctionCallInfo fcinfo, int argno, const char *argument, WfStep *step)
 {
 	Jsonb	   *value = get_jsonb(fcinfo, argno, argument, step);
 
@@ -185,7 +207,7 @@ get_payload(FunctionCallInfo fcinfo, int argno, const char *argument, const WfSt
 }
 
 static Jsonb *
-get_attributes(FunctionCallInfo fcinfo, int argno, const WfStep *step)
+get_attributes(FunctionCallInfo fcinfo, int argno, WfStep *step)
 {
 	Jsonb	   *value = get_payload(fcinfo, argno, "attributes", step);
 

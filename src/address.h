@@ -8,6 +8,7 @@ typedef struct WfAddress
 {
 	int64		instance_id;
 	int			workflow_id;
+	bool		closed;			/* for good; else it may be or not */
 } WfAddress;
 
 typedef struct WfAddresses WfAddresses;

@@ -135,7 +135,11 @@ wfproc_start(PG_FUNCTION_ARGS)
 	start.at = get_stamp(fcinfo, 3, "at");
 	start.attributes = wf_api_check_attributes(fcinfo, 5);
 	/* infinite is meant here: everything acts, or nothing */
-	start.live_from = PG_ARGISNULL(6) ? wf_clock_now() : PG_GETARG_TIMESTAMPTZ(6);
+	if (!PG_ARGISNULL(6))
+		start.live_from = PG_GETARG_TIMESTAMPTZ(6);
+	else
+		/* the same as the default of at, so that such a start is live */
+		start.live_from = PG_ARGISNULL(3) ? start.at : wf_clock_now();
 	start.ignore_existing = get_if_exists(fcinfo, 7);
 	check_on_parent_close(fcinfo, 8);
 	wf_workflow_refresh();
@@ -162,7 +166,7 @@ get_addressee(FunctionCallInfo fcinfo, const char *id, TimestampTz at, WfInstanc
 		workflow = wf_workflow_by_name(or_start, false);
 		wf_acl_require(workflow, GetUserId(), WF_PRIV_SEND);
 		start.input = start.attributes = wf_check_empty_object();
-		start.live_from = wf_clock_now();
+		start.live_from = PG_ARGISNULL(3) ? at : wf_clock_now();
 		start.version = workflow->current_version;
 		(void) wf_instance_start(workflow, &start);
 	}
@@ -220,7 +224,7 @@ require_movable(const char *id, const WfMail *mail)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("event \"%s\" of instance \"%s\" is a timer", name, id),
 				 errhint("Only its instance's handler can cancel or replace it, with cancel_timer() or set_timer().")));
-	if (WF_IS_ENGINE_EVENT(name) || strcmp(name, "start") == 0 || strcmp(name, "cancel") == 0)
+	if ((WF_IS_ENGINE_EVENT(name) && strcmp(name, "$upgrade") != 0) || strcmp(name, "start") == 0 || strcmp(name, "cancel") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("event \"%s\" of instance \"%s\" cannot be taken back or moved", name, id),

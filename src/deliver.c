@@ -19,6 +19,21 @@
 #include "letter.h"
 #include "wakeup.h"
 
+/* mail of an instance that has closed, per turn */
+#define MAX_BURIED 10000
+
+/*
+ * A letter's mail: it has its place since the letter was written, whenever it is delivered.
+ */
+static WfMail *
+make_mail(WfTurn *turn, const WfLetter *letter, int64 instance_id, const WfEvent *event)
+{
+	WfMail	   *mail = wf_inbox_make(&turn->output, instance_id, event, letter->depth);
+
+	mail->order = letter->order;
+	return mail;
+}
+
 /*
  * Looks an id up: among those started in this turn, those found before, and in the table.
  */
@@ -33,6 +48,7 @@ find_address(WfTurn *turn, const char *id, WfAddress *address)
 		return false;
 	address->instance_id = instance.instance_id;
 	address->workflow_id = instance.workflow_id;
+	address->closed = WF_IS_CLOSED(instance.status);
 	wf_addresses_add(turn->addresses, id, address);
 	return true;
 }
@@ -50,16 +66,16 @@ wants_dead_letter_events(WfTurn *turn, const char *sender)
 }
 
 /*
- * The event will not be handled: its sender is told, or it becomes a dead letter.
+ * The event will not be handled: its sender is told at a stamp, or it becomes a dead letter.
  */
 static void
-bury(WfTurn *turn, WfMail *mail, const char *id, int workflow_id, const char *reason)
+bury(WfTurn *turn, WfMail *mail, TimestampTz at, const char *id, int workflow_id, const char *reason)
 {
 	WfBurial   *burial;
 
 	if (wants_dead_letter_events(turn, mail->event.sender))
 	{
-		wf_letter_dead(&turn->output, mail->event.sender, id, &mail->event, reason);
+		wf_letter_dead(&turn->output, mail->event.sender, at, id, &mail->event, reason);
 		return;
 	}
 	burial = palloc(sizeof(WfBurial));
@@ -73,11 +89,17 @@ bury(WfTurn *turn, WfMail *mail, const char *id, int workflow_id, const char *re
 static void
 undeliverable(WfTurn *turn, const WfLetter *letter, const WfAddress *address, const char *reason)
 {
+	WfMail	   *mail;
+
 	if (strcmp(letter->event.name, "$monitor") == 0)
 		wf_letter_unknown(&turn->output, letter->from, letter->id);
-	else if (!letter->silent)
-		bury(turn, wf_inbox_make(&turn->output, address == NULL ? 0 : address->instance_id, &letter->event, letter->depth),
-			 letter->id, address == NULL ? letter->from->row.workflow_id : address->workflow_id, reason);
+	if (letter->silent)
+		return;
+	mail = make_mail(turn, letter, address == NULL ? 0 : address->instance_id, &letter->event);
+	if (mail->event.at == WF_AT_ONCE)
+		mail->event.at = wf_letter_stamp(letter->from);
+	bury(turn, mail, mail->event.at, letter->id,
+		 address == NULL ? letter->from->row.workflow_id : address->workflow_id, reason);
 }
 
 /*
@@ -91,16 +113,35 @@ is_from_engine(const char *name)
 }
 
 /*
- * Mail that an instance has left when it closed, or that has come since.  Its row is the caller's affair.
+ * Mail of an instance that has closed.  Its row is the caller's affair.
  */
-void
-wf_deliver_unhandled(WfTurn *turn, WfDraft *draft, WfMail *mail)
+static void
+leave_unhandled(WfTurn *turn, WfDraft *draft, WfMail *mail)
 {
 	if (strcmp(mail->event.name, "$monitor") == 0)
 		wf_letter_close(&turn->output, draft, "monitor", mail->event.sender);
 	else if (mail->timer == NULL && !is_from_engine(mail->event.name))
-		bury(turn, mail, draft->row.id, draft->row.workflow_id,
+		bury(turn, mail, mail->event.at, draft->row.id, draft->row.workflow_id,
 			 psprintf("the instance is %s", wf_instance_status_name(draft->row.status)));
+}
+
+/*
+ * An instance of this turn has closed, or turns out to have been closed before: what it leaves in memory and in its mailbox.
+ */
+void
+wf_deliver_closed(WfTurn *turn, WfDraft *draft)
+{
+	ListCell   *lc;
+
+	foreach(lc, wf_inbox_take_all(draft, turn->output.snapshot, MAX_BURIED))
+	{
+		WfMail	   *mail = lfirst(lc);
+
+		leave_unhandled(turn, draft, mail);
+		if (ItemPointerIsValid(&mail->tid))
+			turn->output.handled = lappend(turn->output.handled, mail);
+	}
+	wf_deliver_all(turn);
 }
 
 /*
@@ -123,7 +164,7 @@ summon(WfTurn *turn, int64 instance_id)
 
 	(void) wf_scheduler_claim(turn->scheduler, instance_id, &low);
 	wf_turn_add_ready(turn, instance_id, low);
-	return wf_lineup_add(turn->lineup, instance_id, low);
+	return wf_lineup_add(turn->lineup, instance_id, wf_turn_low(turn, instance_id, low));
 }
 
 static void
@@ -142,11 +183,11 @@ hand_over(WfTurn *turn, WfMail *mail)
 
 	if (draft != NULL && draft->loaded && WF_IS_CLOSED(draft->row.status))
 	{
-		wf_deliver_unhandled(turn, draft, mail);
+		leave_unhandled(turn, draft, mail);
 		return;
 	}
 	mail->too_deep = mail->depth > wf_max_cascade;
-	if (turn->late || mail->event.at > turn->now || mail->too_deep ||
+	if (mail->event.at > turn->now || mail->too_deep ||
 		(draft != NULL ? draft->absent : !wf_deliver_is_mine(turn, mail->instance_id)))
 	{
 		post(turn, mail);
@@ -192,13 +233,14 @@ is_new(WfTurn *turn, const WfLetter *letter, const WfAddress *address)
 }
 
 static void
-claim_key(WfTurn *turn, WfMail *mail, bool with_at)
+claim_key(WfTurn *turn, WfMail *mail, int64 sender, bool with_at)
 {
 	WfClaim    *claim = palloc(sizeof(WfClaim));
 
 	mail->event.mail_id = wf_mailbox_next_id();
 	claim->mail = mail;
 	claim->with_at = with_at;
+	claim->sender = sender;
 	turn->output.claims = lappend(turn->output.claims, claim);
 }
 
@@ -231,6 +273,7 @@ fill_row(const WfLetter *letter, const WfWorkflow *workflow, const WfAction *act
 	row->id = letter->id;
 	row->workflow_id = workflow->workflow_id;
 	row->version = action == NULL || action->version == 0 ? workflow->current_version : action->version;
+	row->first_version = row->version;
 	row->status = WF_RUNNING;
 	row->started_at = letter->event.at;
 	row->live_from = action == NULL || action->live_from == WF_NO_STAMP ? letter->from->row.live_from : action->live_from;
@@ -255,6 +298,7 @@ create(WfTurn *turn, const WfLetter *letter, WfWorkflow *workflow, const WfActio
 	address.instance_id = row.instance_id;
 	draft = wf_lineup_add(turn->lineup, row.instance_id, DT_NOEND);
 	draft->loaded = draft->newborn = draft->links_known = true;
+	draft->parent_id = letter->from->instance_id;
 	draft->foreign = (turn->shards & (UINT64CONST(1) << wf_shard_of(row.instance_id))) == 0 && turn->worker;
 	draft->absent = draft->foreign || !wf_turn_may_act(turn, workflow);
 	draft->row = row;
@@ -267,7 +311,7 @@ create(WfTurn *turn, const WfLetter *letter, WfWorkflow *workflow, const WfActio
 	event.name = "start";
 	event.payload = input;
 	event.key = NULL;
-	draft->start = wf_inbox_make(&turn->output, row.instance_id, &event, letter->depth);
+	draft->start = make_mail(turn, letter, row.instance_id, &event);
 	draft->start->origin = WF_FROM_OUTSIDE;
 	turn->newborns = lappend(turn->newborns, draft);
 	wf_addresses_add(turn->newborn_addresses, row.id, &address);
@@ -286,15 +330,16 @@ refuse_birth(WfTurn *turn, const WfLetter *letter, const WfAddress *address, con
 
 	if (reason != NULL)
 		undeliverable(turn, letter, address, reason);
-	if (letter->birth->on_parent_close == NULL)
+	if (!letter->linked)
 		return;
 	(void) wf_link_parse_on_close(letter->birth->on_parent_close, &none, &kind);
-	wf_draft_link(letter->from, &turn->output, kind, letter->id, false);
+	(void) wf_draft_link(letter->from, &turn->output, kind, letter->id, false);
 	foreach(lc, turn->output.letters)
 	{
 		WfLetter   *other = lfirst(lc);
 
 		if (other->from == letter->from && other->privilege == WF_PRIV_OPERATE && strcmp(other->id, letter->id) == 0 &&
+			strcmp(other->event.name, kind == WF_LINK_CANCEL ? "cancel" : "$terminate") == 0 &&
 			WF_IS_CLOSED(letter->from->row.status))
 			other->undone = true;
 	}
@@ -325,17 +370,39 @@ give_birth(WfTurn *turn, const WfLetter *letter)
 }
 
 /*
- * Starts the addressee of a message that has or_start.  False where that cannot be.
+ * The addressee has closed before this turn: its draft is made of its row alone.
  */
-static bool
+static void
+return_to_sender(WfTurn *turn, const WfLetter *letter, WfWorkflow *workflow)
+{
+	WfDraft    *draft = palloc0(sizeof(WfDraft));
+
+	(void) wf_instance_find(letter->id, &draft->row);
+	draft->instance_id = draft->row.instance_id;
+	draft->workflow = workflow;
+	leave_unhandled(turn, draft, make_mail(turn, letter, draft->instance_id, &letter->event));
+}
+
+/*
+ * Starts the addressee of a message, where it has or_start.  Returns NULL, or why that cannot be.
+ */
+static const char *
 start_addressee(WfTurn *turn, const WfLetter *letter, WfAddress *address)
 {
 	WfWorkflow *workflow = letter->or_start == NULL ? NULL : wf_workflow_by_name(letter->or_start, true);
+	const char *objection;
 
-	if (workflow == NULL || find_objection(letter, workflow) != NULL)
-		return false;
-	create(turn, letter, workflow, NULL, wf_check_empty_object());
-	return find_address(turn, letter->id, address);
+	if (letter->or_start == NULL)
+		return psprintf("instance \"%s\" does not exist", letter->id);
+	if (workflow == NULL)
+		return psprintf("workflow \"%s\" does not exist", letter->or_start);
+	objection = find_objection(letter, workflow);
+	if (objection == NULL)
+	{
+		create(turn, letter, workflow, NULL, wf_check_empty_object());
+		(void) find_address(turn, letter->id, address);
+	}
+	return objection;
 }
 
 static void
@@ -346,9 +413,10 @@ deliver(WfTurn *turn, const WfLetter *letter)
 	const char *objection;
 	WfMail	   *mail;
 
-	if (!find_address(turn, letter->id, &address) && !start_addressee(turn, letter, &address))
+	if (!find_address(turn, letter->id, &address) &&
+		(objection = start_addressee(turn, letter, &address)) != NULL)
 	{
-		undeliverable(turn, letter, NULL, psprintf("instance \"%s\" does not exist", letter->id));
+		undeliverable(turn, letter, NULL, objection);
 		return;
 	}
 	workflow = wf_workflow_get(address.workflow_id);
@@ -360,9 +428,14 @@ deliver(WfTurn *turn, const WfLetter *letter)
 	}
 	if (letter->event.key != NULL && !is_new(turn, letter, &address))
 		return;
-	mail = wf_inbox_make(&turn->output, address.instance_id, &letter->event, letter->depth);
+	if (address.closed)
+	{
+		return_to_sender(turn, letter, workflow);
+		return;
+	}
+	mail = make_mail(turn, letter, address.instance_id, &letter->event);
 	if (letter->event.key != NULL)
-		claim_key(turn, mail, letter->stamped);
+		claim_key(turn, mail, letter->from->instance_id, letter->stamped);
 	hand_over(turn, mail);
 }
 

@@ -8,6 +8,6 @@
 
 extern bool wf_deliver_is_mine(const WfTurn *turn, int64 instance_id);
 extern void wf_deliver_all(WfTurn *turn);
-extern void wf_deliver_unhandled(WfTurn *turn, WfDraft *draft, WfMail *mail);
+extern void wf_deliver_closed(WfTurn *turn, WfDraft *draft);
 
 #endif

@@ -127,9 +127,10 @@ wf_draft_log_engine_event(WfDraft *draft, WfOutput *output, const char *name, Js
 	ErrorData  *error = NULL;
 
 	event.mail_id = mail == NULL ? 0 : mail->event.mail_id;
-	event.at = TIMESTAMP_NOT_FINITE(draft->fold.clock) ? draft->row.started_at : draft->fold.clock;
-	if (mail != NULL)
-		event.at = Max(event.at, mail->event.at);
+	event.at = mail == NULL ? draft->fold.clock : Max(draft->fold.clock, mail->event.at);
+	/* one that has not started has no clock */
+	if (TIMESTAMP_NOT_FINITE(event.at))
+		event.at = draft->row.started_at;
 	event.name = pstrdup(name);
 	event.payload = payload;
 	if (wf_process_step(draft->workflow, draft->version, &draft->row, &draft->fold, &event, false, &after, &actions, &digest,
@@ -185,6 +186,7 @@ wf_draft_close(WfDraft *draft, WfOutput *output, WfStatus status, Jsonb *result,
 	draft->row.status = status;
 	draft->row.closed_at = draft->fold.clock;
 	draft->row.retry_at = DT_NOBEGIN;
+	draft->row.cancelling = false;
 	draft->row.result = result;
 	draft->row.error = error == NULL ? NULL : pstrdup(error);
 	draft->row_changed = true;
@@ -327,6 +329,7 @@ postpone(WfDraft *draft, WfOutput *output, WfMail *mail)
 	mail->timer = NULL;
 	mail->rewrite = true;
 	wf_inbox_set_aside(draft, mail);
+	wf_draft_clear_failures(draft);
 }
 
 /*

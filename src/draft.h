@@ -27,6 +27,7 @@ typedef struct WfDraft
 	bool		loaded;			/* what is below up to the mail is known */
 	bool		absent;			/* not to be acted for in this turn */
 	bool		newborn;		/* started in this turn; has no row yet */
+	int64		parent_id;		/* of a newborn: who started it */
 	bool		foreign;		/* newborn, and somebody else's shard */
 	WfWorkflow *workflow;
 	WfVersion  *version;
@@ -54,6 +55,7 @@ typedef struct WfDraft
 	TimestampTz unread_at;		/* stamp of the first mail not read; DT_NOEND:
 								 * none is known */
 	int			ties;			/* mails of that very stamp that were read */
+	WfMail	   *deadline;		/* a $terminate in the inbox, or NULL */
 	pairingheap *inbox;			/* of WfMail: handed over, or offered again;
 								 * NULL: none */
 	List	   *aside;			/* of WfMail *: postponed under this state */
@@ -67,6 +69,7 @@ typedef struct WfDraft
 	TimestampTz postponed_low;	/* of the first that was postponed */
 
 	bool		more_control;	/* control events are left */
+	bool		closed_before;	/* ... this turn */
 	bool		stopped;		/* no more events in this turn */
 	bool		broken;			/* its log cannot be folded: paused, and
 								 * nothing may be added */
@@ -80,6 +83,7 @@ typedef struct WfLetter
 	WfDraft    *from;			/* NULL: nobody */
 	char	   *id;				/* the addressee */
 	WfEvent		event;
+	int64		order;			/* among all mail that the turn makes */
 	int			depth;			/* of the cascade */
 	bool		from_engine;	/* needs no right */
 	bool		silent;			/* is dropped where it cannot be delivered */
@@ -88,6 +92,7 @@ typedef struct WfLetter
 	bool		undone;			/* is not to be delivered after all */
 	char	   *or_start;		/* workflow, or NULL */
 	const WfAction *birth;		/* a child to be started, or NULL */
+	bool		linked;			/* ... which its parent's end will concern */
 } WfLetter;
 
 /* mail that becomes a dead letter */
@@ -103,6 +108,7 @@ typedef struct WfBurial
 typedef struct WfClaim
 {
 	WfMail	   *mail;
+	int64		sender;			/* instance */
 	bool		with_at;
 } WfClaim;
 
@@ -165,7 +171,7 @@ extern void wf_draft_from_process(WfDraft *draft, const WfProcess *process);
 extern void wf_draft_break(WfDraft *draft, const char *reason);
 extern bool wf_draft_can_go_on(const WfDraft *draft, TimestampTz now);
 extern bool wf_draft_handle(WfDraft *draft, WfOutput *output);
-extern void wf_draft_link(WfDraft *draft, WfOutput *output, WfLinkKind kind, const char *peer, bool wanted);
+extern bool wf_draft_link(WfDraft *draft, WfOutput *output, WfLinkKind kind, const char *peer, bool wanted);
 extern void wf_draft_blame(WfDraft *draft, WfOutput *output, int64 seq);
 
 #endif

@@ -34,9 +34,9 @@ change_link(WfDraft *draft, WfOutput *output, WfLink *link, bool added)
 }
 
 /*
- * Adds or removes a link; nothing where it is so already.
+ * Adds or removes a link; false where it is so already.
  */
-void
+bool
 wf_draft_link(WfDraft *draft, WfOutput *output, WfLinkKind kind, const char *peer, bool wanted)
 {
 	ListCell   *lc;
@@ -50,7 +50,7 @@ wf_draft_link(WfDraft *draft, WfOutput *output, WfLinkKind kind, const char *pee
 			link = other;
 	}
 	if ((link != NULL) == wanted)
-		return;
+		return false;
 	if (wanted)
 	{
 		link = palloc(sizeof(WfLink));
@@ -58,6 +58,7 @@ wf_draft_link(WfDraft *draft, WfOutput *output, WfLinkKind kind, const char *pee
 		link->peer = pstrdup(peer);
 	}
 	change_link(draft, output, link, wanted);
+	return true;
 }
 
 /*
@@ -216,7 +217,7 @@ link_child(WfDraft *draft, WfOutput *output, const WfAction *action)
 	if (action->on_parent_close == NULL)
 		return;
 	(void) wf_link_parse_on_close(action->on_parent_close, &none, &kind);
-	wf_draft_link(draft, output, kind, action->id, true);
+	((WfLetter *) llast(output->letters))->linked = wf_draft_link(draft, output, kind, action->id, true);
 }
 
 static void

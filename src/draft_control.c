@@ -200,7 +200,7 @@ wf_draft_obey(WfDraft *draft, WfOutput *output, WfMail *mail)
 	else if (strcmp(name, "$redact") == 0)
 		redact(draft, output, mail);
 	else if (strcmp(name, "$monitor") == 0 || strcmp(name, "$demonitor") == 0)
-		wf_draft_link(draft, output, WF_LINK_MONITOR, mail->event.sender, strcmp(name, "$monitor") == 0);
+		(void) wf_draft_link(draft, output, WF_LINK_MONITOR, mail->event.sender, strcmp(name, "$monitor") == 0);
 	else if (strcmp(name, "$snapshot") == 0)
 		/* of the state as it is now */
 		draft->stopped = draft->wants_snapshot = !draft->broken;

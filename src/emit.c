@@ -427,7 +427,7 @@ no_such_instance(const char *id)
 }
 
 static void
-start_one(WfEmit *emit, const char *id, TimestampTz at)
+start_one(WfEmit *emit, const char *id, TimestampTz at, TimestampTz now)
 {
 	WfWorkflow *workflow = get_start_workflow(emit);
 	WfStart		start = {0};
@@ -436,7 +436,7 @@ start_one(WfEmit *emit, const char *id, TimestampTz at)
 	start.at = at;
 	start.version = workflow->current_version;
 	start.input = start.attributes = wf_check_empty_object();
-	start.live_from = wf_clock_now();
+	start.live_from = now;
 	start.ignore_existing = true;
 	(void) wf_instance_start(workflow, &start);
 }
@@ -449,15 +449,16 @@ emit_row(WfEmit *emit, TupleTableSlot *slot, WfEmitContext *context)
 {
 	char	   *id = get_id(emit, slot);
 	WfInstance	instance;
+	TimestampTz now = wf_clock_now();
 	WfEvent		event;
 
 	context->id = id;
-	get_event(emit, slot, wf_clock_now(), &event);
+	get_event(emit, slot, now, &event);
 	if (!wf_instance_find(id, &instance))
 	{
 		if (emit->args[ARG_START] == NULL)
 			no_such_instance(id);
-		start_one(emit, id, event.at);
+		start_one(emit, id, event.at, now);
 		if (!wf_instance_find(id, &instance))
 			no_such_instance(id);
 	}
@@ -511,7 +512,7 @@ find_target(HTAB *targets, const char *id, bool *is_new)
  * Starts those in the list, and looks up those that another transaction has started in between.
  */
 static void
-start_targets(WfEmit *emit, List *missing)
+start_targets(WfEmit *emit, List *missing, TimestampTz now)
 {
 	int			count = list_length(missing);
 	const char **ids = palloc(count * sizeof(char *));
@@ -526,7 +527,7 @@ start_targets(WfEmit *emit, List *missing)
 		ids[i] = target->id;
 		ats[i] = target->first_at;
 	}
-	wf_instance_start_many(workflow, ids, ats, count, wf_check_empty_object(), wf_check_empty_object(), instance_ids);
+	wf_instance_start_many(workflow, ids, ats, count, now, instance_ids);
 	for (int i = 0; i < count; i++)
 	{
 		WfTarget   *target = list_nth(missing, i);
@@ -568,7 +569,7 @@ start_missing(WfEmit *emit, WfRows *rows, HTAB *targets, TimestampTz now, WfEmit
 		ResetPerTupleExprContext(emit->estate);
 	}
 	if (missing != NIL)
-		start_targets(emit, missing);
+		start_targets(emit, missing, now);
 }
 
 /*

@@ -196,6 +196,7 @@ init_turn(WfTurn *turn, Engine *engine, bool worker, uint64 shards, int max_even
 	turn->horizon = worker ? horizon(turn->now) : DT_NOEND;
 	turn->max_events = max_events;
 	turn->before = frontier(&engine->sweep);
+	turn->unswept = engine->sweep.shards;
 	turn->single = engine->single > 0;
 	turn->max_instances = turn->single ? 1 : Min(max_events, MAX_INSTANCES);
 }
@@ -212,7 +213,7 @@ recover(Engine *engine, WfTurn *turn, const ErrorData *error)
 	wf_registry_count_turn(0, true, error->message);
 	if (wf_turn_conflict != 0)
 	{
-		wf_turn_put_back(turn, wf_turn_conflict, turn->now + CONFLICT_DELAY_US);
+		wf_turn_put_back(turn, wf_turn_conflict, wf_clock_now() + CONFLICT_DELAY_US);
 		return;
 	}
 	ereport(cancelled ? LOG : WARNING,

@@ -302,6 +302,10 @@ invoke(const Call *call)
 	}
 	result = FunctionCallInvoke(fcinfo);
 	checked = check_state(fcinfo, result, call->what);
+	if (MyWfStep->overrun != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg_internal("%s", MyWfStep->overrun)));
 	error_context_stack = context.previous;
 	return checked;
 }

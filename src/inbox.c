@@ -14,6 +14,8 @@
 #define LAST_PORTION 256
 /* control events */
 #define MAX_CONTROL 100
+/* mail with older stamps than start's that is looked through */
+#define MAX_BEFORE_START 1000
 /* mail made in this turn comes after what has a number already */
 #define AFTER_NUMBERED (INT64CONST(1) << 62)
 
@@ -82,6 +84,8 @@ wf_inbox_add(WfDraft *draft, WfMail *mail)
 	if (draft->inbox == NULL)
 		draft->inbox = pairingheap_allocate(compare_mails, NULL);
 	pairingheap_add(draft->inbox, &mail->node);
+	if (strcmp(mail->event.name, "$terminate") == 0 && (draft->deadline == NULL || mail->event.at < draft->deadline->event.at))
+		draft->deadline = mail;
 }
 
 static WfMail *
@@ -111,6 +115,30 @@ first_mail(const WfDraft *draft)
 }
 
 /*
+ * Whether events of the process must wait: only what is urgent is looked for then.
+ */
+static bool
+must_wait(const WfDraft *draft, TimestampTz now)
+{
+	return !wf_draft_can_go_on(draft, now) || (!draft->fold.started && draft->row.started_at > now);
+}
+
+/*
+ * The deadline of a cancel, where it goes before what is due: that must wait, or has not even begun.
+ */
+static WfMail *
+passed_deadline(const WfDraft *draft, TimestampTz now)
+{
+	WfMail	   *deadline = draft->deadline;
+
+	if (deadline == NULL || deadline->event.at > now)
+		return NULL;
+	if (must_wait(draft, now) || (!draft->fold.started && deadline->event.at < draft->row.started_at))
+		return deadline;
+	return NULL;
+}
+
+/*
  * What the process would handle next, as far as is read; NULL: nothing, or not now.
  */
 WfMail *
@@ -125,11 +153,11 @@ wf_inbox_next(const WfDraft *draft, TimestampTz now)
 	mail = first_mail(draft);
 	if (mail != NULL && mail->event.at == WF_AT_ONCE)
 		return mail;
+	if (passed_deadline(draft, now) != NULL)
+		return draft->deadline;
 	if (!wf_draft_can_go_on(draft, now))
 		return NULL;
-	if (!draft->fold.started)
-		return draft->start;
-	return mail;
+	return draft->fold.started ? mail : draft->start;
 }
 
 /*
@@ -138,6 +166,8 @@ wf_inbox_next(const WfDraft *draft, TimestampTz now)
 void
 wf_inbox_remove(WfDraft *draft, WfMail *mail)
 {
+	if (mail == draft->deadline)
+		draft->deadline = NULL;
 	if (mail == draft->start)
 	{
 		draft->start = NULL;
@@ -193,13 +223,17 @@ is_unread(const WfDraft *draft, TimestampTz now, const WfMail *mail, TimestampTz
 	*at = draft->unread_at;
 	if (draft->unread_at == WF_AT_ONCE)
 		return true;
-	if (!wf_draft_can_go_on(draft, now))
-		return draft->unread_at <= now && !draft->looked_for_urgent;
-	if (!draft->fold.started)
+	if (mail != NULL && mail->event.at == WF_AT_ONCE)
+		return false;
+	if (must_wait(draft, now))
 	{
-		*at = draft->row.started_at;
-		return draft->start == NULL && !draft->newborn && *at <= now && draft->unread_at <= *at;
+		/* looking is no act: at once, so that what is found has its place */
+		*at = WF_NO_STAMP;
+		return (draft->unread_at <= now || draft->next < draft->count) && !draft->looked_for_urgent;
 	}
+	if (!draft->fold.started)
+		return draft->start == NULL && !draft->newborn && draft->unread_at <= now &&
+			(mail == NULL || draft->unread_at <= mail->event.at);
 	/* what was read comes before what was not */
 	return draft->next == draft->count && draft->unread_at <= now &&
 		(mail == NULL || draft->unread_at <= mail->event.at);
@@ -241,6 +275,9 @@ was_taken(const WfDraft *draft, const WfMail *mail)
 {
 	ListCell   *lc;
 
+	/* what was made in this turn has no number, and is met once only */
+	if (mail->event.mail_id == 0)
+		return false;
 	foreach(lc, draft->taken)
 		if (((WfMail *) lfirst(lc))->event.mail_id == mail->event.mail_id)
 		return true;
@@ -248,18 +285,30 @@ was_taken(const WfDraft *draft, const WfMail *mail)
 }
 
 /*
- * The first event of an instance is start, whatever older stamps its other mail has.
+ * The first event of an instance is start, whatever older stamps its other mail has; unless the deadline of a cancel has
+ * passed before.
  */
 static void
 read_start(WfDraft *draft, const WfOutput *output)
 {
 	TimestampTz next_at;
-	WfMail	   *mail;
+	WfMail	   *mails;
+	int			count = wf_mailbox_read(draft->instance_id, WF_NO_STAMP, draft->row.started_at, MAX_BEFORE_START,
+										output->snapshot, &mails, &next_at);
 
-	if (wf_mailbox_read(draft->instance_id, draft->row.started_at, draft->row.started_at, 1, output->snapshot, &mail,
-						&next_at) == 1)
-		draft->start = mail;
-	else
+	if (count == MAX_BEFORE_START)
+		count = wf_mailbox_read(draft->instance_id, draft->row.started_at, draft->row.started_at, 1, output->snapshot,
+								&mails, &next_at);
+	for (int i = 0; i < count; i++)
+	{
+		if (was_taken(draft, &mails[i]))
+			continue;
+		if (strcmp(mails[i].event.name, "$terminate") == 0 && draft->urgent == NULL)
+			draft->urgent = &mails[i];
+		if (strcmp(mails[i].event.name, "start") == 0)
+			draft->start = &mails[i];
+	}
+	if (draft->start == NULL)
 		/* not seen by this snapshot: its wake-up is to come */
 		draft->unread_at = DT_NOEND;
 }
@@ -319,7 +368,7 @@ wf_inbox_read(WfDraft *draft, const WfOutput *output)
 			draft->unread_at = DT_NOEND;
 		}
 	}
-	else if (!wf_draft_can_go_on(draft, output->now))
+	else if (must_wait(draft, output->now))
 	{
 		WfMail	   *urgent = palloc(sizeof(WfMail));
 
@@ -350,4 +399,46 @@ wf_inbox_rest(const WfDraft *draft)
 	while (draft->inbox != NULL && !pairingheap_is_empty(draft->inbox))
 		rest = lappend(rest, pairingheap_container(WfMail, node, pairingheap_remove_first(draft->inbox)));
 	return rest;
+}
+
+static int
+compare_in_list(const ListCell *a, const ListCell *b)
+{
+	WfPlace		x = place_of(lfirst(a));
+	WfPlace		y = place_of(lfirst(b));
+
+	return wf_inbox_compare(&x, &y);
+}
+
+/*
+ * Takes all mail of an instance that has closed, at most about max of what was not read yet: of WfMail *, in order.
+ */
+List *
+wf_inbox_take_all(WfDraft *draft, Snapshot snapshot, int max)
+{
+	List	   *all = NIL;
+	int			skip = draft->ties;
+	WfMail	   *mails;
+	int			count;
+	ListCell   *lc;
+
+	foreach(lc, list_concat(wf_inbox_rest(draft), draft->aside))
+	{
+		if (!was_taken(draft, lfirst(lc)))
+			all = lappend(all, lfirst(lc));
+	}
+	draft->taken = list_concat_copy(draft->taken, all);
+	draft->aside = NIL;
+	draft->start = draft->urgent = NULL;
+	draft->next = draft->count = draft->ties = 0;
+	list_sort(all, compare_in_list);
+	if (draft->newborn)
+		return all;
+	count = wf_mailbox_read(draft->instance_id, draft->closed_before ? DT_NOBEGIN : draft->unread_at, DT_NOEND, max + skip,
+							snapshot, &mails, &draft->unread_at);
+	for (int i = skip; i < count; i++)
+		if (!was_taken(draft, &mails[i]))
+			all = lappend(all, &mails[i]);
+	list_sort(all, compare_in_list);
+	return all;
 }

@@ -16,5 +16,6 @@ extern void wf_inbox_offer_again(WfDraft *draft);
 extern bool wf_inbox_place(const WfDraft *draft, TimestampTz now, WfPlace *place, bool *unread);
 extern void wf_inbox_read(WfDraft *draft, const WfOutput *output);
 extern List *wf_inbox_rest(const WfDraft *draft);
+extern List *wf_inbox_take_all(WfDraft *draft, Snapshot snapshot, int max);
 
 #endif

@@ -42,6 +42,7 @@ enum
 	COL_ID,
 	COL_WORKFLOW_ID,
 	COL_VERSION,
+	COL_FIRST_VERSION,
 	COL_ATTEMPTS,
 	COL_CRASHES,
 	COL_STATUS,
@@ -120,6 +121,7 @@ read_tuple(HeapTuple tuple, TupleDesc desc, WfInstance *instance)
 	instance->id = wf_row_text(values, nulls, COL_ID);
 	instance->workflow_id = DatumGetInt32(values[COL_WORKFLOW_ID - 1]);
 	instance->version = DatumGetInt32(values[COL_VERSION - 1]);
+	instance->first_version = DatumGetInt32(values[COL_FIRST_VERSION - 1]);
 	instance->status = parse_status(wf_row_text(values, nulls, COL_STATUS));
 	instance->attempts = DatumGetInt32(values[COL_ATTEMPTS - 1]);
 	instance->crashes = DatumGetInt32(values[COL_CRASHES - 1]);
@@ -263,8 +265,8 @@ insert_rows(const WfWorkflow *workflow, int version, TimestampTz live_from, Json
 	wf_spi_begin(&spi);
 	returned = wf_spi_execute(&plan,
 							  "INSERT INTO wfproc.instance "
-							  "(instance_id, id, workflow_id, version, started_at, live_from, attributes) "
-							  "SELECT u.instance_id, u.id, $4, $5, u.at, $6, $7 "
+							  "(instance_id, id, workflow_id, version, first_version, started_at, live_from, attributes) "
+							  "SELECT u.instance_id, u.id, $4, $5, $5, u.at, $6, $7 "
 							  "FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) AS u(instance_id, id, at) "
 							  "ON CONFLICT (id) DO NOTHING "
 							  "RETURNING instance_id",
@@ -355,6 +357,7 @@ insert_row(const WfStart *start, int64 instance_id, const char *id, int workflow
 	wf_row_set_text(values, nulls, COL_ID, id);
 	wf_row_set(values, nulls, COL_WORKFLOW_ID, Int32GetDatum(workflow_id));
 	wf_row_set(values, nulls, COL_VERSION, Int32GetDatum(start->version));
+	wf_row_set(values, nulls, COL_FIRST_VERSION, Int32GetDatum(start->version));
 	wf_row_set(values, nulls, COL_ATTEMPTS, Int32GetDatum(0));
 	wf_row_set(values, nulls, COL_CRASHES, Int32GetDatum(0));
 	wf_row_set_text(values, nulls, COL_STATUS, wf_instance_status_name(WF_RUNNING));
@@ -436,26 +439,26 @@ wf_instance_start(WfWorkflow *workflow, const WfStart *start)
 }
 
 /*
- * Starts many instances of a workflow's current version, with the input {}.  instance_ids becomes their numbers, 0 where
+ * Starts many instances of a workflow's current version, with the input {} and no attributes.  instance_ids becomes their numbers, 0 where
  * there is an instance of that id already, which is no error.
  */
 void
-wf_instance_start_many(WfWorkflow *workflow, const char *const *ids, const TimestampTz *ats, int count, Jsonb *attributes,
-					   Jsonb *input, int64 *instance_ids)
+wf_instance_start_many(WfWorkflow *workflow, const char *const *ids, const TimestampTz *ats, int count,
+					   TimestampTz live_from, int64 *instance_ids)
 {
-	TimestampTz live_from = wf_clock_now();
+	Jsonb	   *empty = wf_check_empty_object();
 	WfMailWriter *writer = wf_mailbox_writer_open(count);
 
 	for (int i = 0; i < count; i++)
 		instance_ids[i] = wf_instance_next_id();
 	for (int i = 0; i < count; i += START_BATCH)
-		insert_rows(workflow, workflow->current_version, live_from, attributes, ids + i, ats + i,
+		insert_rows(workflow, workflow->current_version, live_from, empty, ids + i, ats + i,
 					Min(START_BATCH, count - i), instance_ids + i);
 	for (int i = 0; i < count; i++)
 	{
 		if (instance_ids[i] == 0)
 			continue;
-		put_start_event(instance_ids[i], input, ats[i], writer);
+		put_start_event(instance_ids[i], empty, ats[i], writer);
 		if (i < MAX_NOTED)
 			wf_wakeup_note_started(instance_ids[i]);
 	}
@@ -514,6 +517,7 @@ set_all(Datum *values, bool *nulls, const WfInstance *instance)
 {
 	wf_row_set(values, nulls, COL_INSTANCE_ID, Int64GetDatum(instance->instance_id));
 	wf_row_set_text(values, nulls, COL_ID, instance->id);
+	wf_row_set(values, nulls, COL_FIRST_VERSION, Int32GetDatum(instance->first_version));
 	wf_row_set(values, nulls, COL_WORKFLOW_ID, Int32GetDatum(instance->workflow_id));
 	wf_row_set(values, nulls, COL_STARTED_AT, TimestampTzGetDatum(instance->started_at));
 	wf_row_set(values, nulls, COL_LIVE_FROM, TimestampTzGetDatum(instance->live_from));

@@ -28,6 +28,7 @@ typedef struct WfInstance
 	char	   *id;
 	int			workflow_id;
 	int			version;
+	int			first_version;	/* that its log begins under */
 	WfStatus	status;
 	int			attempts;
 	int			crashes;
@@ -65,7 +66,7 @@ extern void wf_instance_require_open(const WfInstance *instance);
 extern void wf_instance_require_accepts(const WfWorkflow *workflow, const char *event);
 extern char *wf_instance_start(WfWorkflow *workflow, const WfStart *start);
 extern void wf_instance_start_many(WfWorkflow *workflow, const char *const *ids, const TimestampTz *ats, int count,
-								   Jsonb *attributes, Jsonb *input, int64 *instance_ids);
+								   TimestampTz live_from, int64 *instance_ids);
 extern void wf_instance_refuse_id(const char *id, const char *hint);
 extern void wf_instance_add(const WfInstance *instance, const char *hint);
 extern void wf_instance_insert(WfInstance *const *instances, int count);

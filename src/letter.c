@@ -10,6 +10,17 @@
 #include "letter.h"
 #include "object.h"
 
+/*
+ * The sender's time.  Of one that has closed before this turn the log is not folded.
+ */
+TimestampTz
+wf_letter_stamp(const WfDraft *from)
+{
+	if (WF_IS_CLOSED(from->row.status) && from->row.closed_at != 0)
+		return from->row.closed_at;
+	return TIMESTAMP_NOT_FINITE(from->fold.clock) ? from->row.started_at : from->fold.clock;
+}
+
 static WfLetter *
 write_letter(WfOutput *output, WfDraft *from, const char *id, const char *event, Jsonb *payload)
 {
@@ -19,8 +30,9 @@ write_letter(WfOutput *output, WfDraft *from, const char *id, const char *event,
 	letter->id = pstrdup(id);
 	letter->event.name = pstrdup(event);
 	letter->event.payload = payload;
-	letter->event.at = TIMESTAMP_NOT_FINITE(from->fold.clock) ? from->row.started_at : from->fold.clock;
+	letter->event.at = wf_letter_stamp(from);
 	letter->event.sender = from->row.id;
+	letter->order = ++output->orders;
 	letter->depth = output->depth + 1;
 	letter->privilege = WF_PRIV_SEND;
 	output->letters = lappend(output->letters, letter);
@@ -128,6 +140,8 @@ wf_letter_monitor(WfOutput *output, WfDraft *from, const char *id, bool on)
 
 	letter->privilege = WF_PRIV_READ;
 	letter->event.at = WF_AT_ONCE;
+	/* monitor() of nobody has an answer of its own */
+	letter->silent = true;
 }
 
 /*
@@ -161,10 +175,11 @@ wf_letter_unknown(WfOutput *output, WfDraft *watcher, const char *id)
 }
 
 /*
- * Tells the sender of an event that it could not be delivered.
+ * Tells the sender of an event that it could not be delivered, at a stamp.
  */
 void
-wf_letter_dead(WfOutput *output, const char *sender, const char *id, const WfEvent *event, const char *reason)
+wf_letter_dead(WfOutput *output, const char *sender, TimestampTz at, const char *id, const WfEvent *event,
+			   const char *reason)
 {
 	JsonbParseState *parse = NULL;
 	WfLetter   *letter = palloc0(sizeof(WfLetter));
@@ -177,8 +192,9 @@ wf_letter_dead(WfOutput *output, const char *sender, const char *id, const WfEve
 	letter->id = pstrdup(sender);
 	letter->event.name = pstrdup("dead_letter");
 	letter->event.payload = wf_object_end(&parse);
-	letter->event.at = event->at;
+	letter->event.at = at;
 	letter->event.sender = pstrdup(id);
+	letter->order = ++output->orders;
 	letter->depth = output->depth + 1;
 	letter->from_engine = letter->silent = true;
 	output->letters = lappend(output->letters, letter);

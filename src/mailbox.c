@@ -166,7 +166,8 @@ wf_mailbox_writer_put_mail(WfMailWriter *writer, WfMail *mail, bool wake)
 	Datum	   *values = slot->tts_values;
 	bool	   *nulls = slot->tts_isnull;
 
-	if (mail->event.mail_id == 0)
+	/* what this turn has made is numbered in the order of writing */
+	if (mail->event.mail_id == 0 || mail->order != 0)
 		mail->event.mail_id = wf_mailbox_next_id();
 	fill_row(values, nulls, mail->instance_id, mail->event.mail_id, mail->origin, &mail->event);
 	wf_row_set_text(values, nulls, COL_TIMER, mail->timer);

@@ -169,6 +169,9 @@ wf_process_step(WfWorkflow *workflow, WfVersion *version, const WfInstance *inst
 
 	*actions = step.actions;
 	last = wf_action_last(step.actions);
+	/* these leave nothing of what was asked for before */
+	if (last != NULL && (last->kind == WF_ACTION_REJECT || last->kind == WF_ACTION_POSTPONE))
+		*actions = list_make1(unconstify(WfAction *, last));
 	*after = *before;
 	if (last != NULL && last->kind == WF_ACTION_POSTPONE)
 		return WF_STEP_POSTPONED;
@@ -178,6 +181,6 @@ wf_process_step(WfWorkflow *workflow, WfVersion *version, const WfInstance *inst
 	if (last == NULL || last->kind != WF_ACTION_REJECT)
 		after->state = state;
 	note_change(before, after);
-	*digest = digest_of(after->state, step.actions);
+	*digest = digest_of(after->state, *actions);
 	return WF_STEP_DONE;
 }

@@ -10,7 +10,9 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "commands/async.h"
+#include "storage/proc.h"
 #include "utils/snapmgr.h"
 
 #include "deliver.h"
@@ -22,10 +24,11 @@
 #include "object.h"
 #include "record.h"
 #include "snapshot.h"
+#include "spi.h"
 #include "wakeup.h"
 
-/* mail left to an instance that has closed, per turn */
-#define MAX_BURIED 10000
+/* how long to wait for an id or a key that another transaction is about to use */
+#define KEY_TIMEOUT_MS 10
 /* where watchers listen */
 #define WATCH_CHANNEL "wfproc"
 
@@ -70,103 +73,90 @@ delete_all(WfTurn *turn)
 }
 
 /*
- * The rows of instances that have begun with this turn.  Where somebody else has just used an id, the turn is repeated,
- * and finds it taken.
+ * Whether an error says that somebody else has, or is about to have, the same key.
+ */
+static bool
+is_taken(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION || error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
+}
+
+/*
+ * Writes what may have to wait for somebody else's key: in a worker not for long, for the others of the turn wait as well.
+ * Where it is taken the turn is repeated without the instance (0: not known), and finds that out.
  */
 static void
-insert_newborns(WfTurn *turn)
+write_keys(WfTurn *turn, void (*write) (WfTurn *turn, int64 *instance_id))
 {
-	WfInstance **rows = palloc(list_length(turn->newborns) * sizeof(WfInstance *));
 	MemoryContext caller = CurrentMemoryContext;
-	int			count = 0;
-	ListCell   *lc;
+	int			lock_timeout = LockTimeout;
+	int64		instance_id = 0;
 
-	foreach(lc, turn->newborns)
-		rows[count++] = &((WfDraft *) lfirst(lc))->row;
+	if (turn->worker)
+		LockTimeout = KEY_TIMEOUT_MS;
 	PG_TRY();
 	{
-		wf_instance_insert(rows, count);
+		write(turn, &instance_id);
+		LockTimeout = lock_timeout;
 	}
 	PG_CATCH();
 	{
 		ErrorData  *error;
 
+		LockTimeout = lock_timeout;
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();
-		if (error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION || error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
-			conflict(turn->ready_count > 0 ? turn->ready[0].instance_id : 0,
-					 "the id of a child is being used by another transaction");
+		if (is_taken(error) && instance_id != 0)
+			conflict(instance_id, "the id of a child, or an idempotency key, is being used by another transaction");
 		ReThrowError(error);
 	}
 	PG_END_TRY();
 }
 
+/*
+ * The rows of instances that have begun with this turn.  Of several parents nobody knows whose child it was.
+ */
 static void
-claim_keys(WfTurn *turn)
+insert_newborns(WfTurn *turn, int64 *instance_id)
+{
+	WfInstance **rows = palloc(list_length(turn->newborns) * sizeof(WfInstance *));
+	int			count = 0;
+	ListCell   *lc;
+
+	*instance_id = ((WfDraft *) linitial(turn->newborns))->parent_id;
+	foreach(lc, turn->newborns)
+	{
+		WfDraft    *draft = lfirst(lc);
+
+		if (draft->parent_id != *instance_id)
+			*instance_id = 0;
+		rows[count++] = &draft->row;
+	}
+	wf_instance_insert(rows, count);
+}
+
+/*
+ * Claims the idempotency keys that processes have used.  It is their sender that waits where one is taken.
+ */
+static void
+claim_keys(WfTurn *turn, int64 *instance_id)
 {
 	ListCell   *lc;
 	int64		first;
 
+	PushActiveSnapshot(GetTransactionSnapshot());
 	foreach(lc, turn->output.claims)
 	{
 		WfClaim    *claim = lfirst(lc);
 
+		*instance_id = claim->sender;
 		if (!wf_idempotency_claim(claim->mail->instance_id, &claim->mail->event, claim->with_at, &first))
-			conflict(claim->mail->instance_id,
+			conflict(claim->sender,
 					 psprintf("idempotency key \"%s\" is being used by another transaction", claim->mail->event.key));
 	}
-}
-
-/*
- * What an instance that has closed leaves in memory and in its mailbox.
- */
-static void
-clear_mail(WfTurn *turn, WfDraft *draft, Snapshot snapshot)
-{
-	WfMail	   *mails;
-	int			count;
-	ListCell   *lc;
-
-	foreach(lc, list_concat(wf_inbox_rest(draft), draft->aside))
-	{
-		WfMail	   *mail = lfirst(lc);
-
-		/* what has a row is met again below */
-		if (!ItemPointerIsValid(&mail->tid))
-			wf_deliver_unhandled(turn, draft, mail);
-	}
-	draft->aside = NIL;
-	draft->start = draft->urgent = NULL;
-	draft->next = draft->count = 0;
-	if (draft->newborn)
-		return;
-	count = wf_mailbox_read(draft->instance_id, DT_NOBEGIN, DT_NOEND, MAX_BURIED, snapshot, &mails, &draft->unread_at);
-	for (int i = 0; i < count; i++)
-	{
-		delete_mail(&mails[i]);
-		wf_deliver_unhandled(turn, draft, &mails[i]);
-	}
-}
-
-/*
- * Clears the mail of those that have closed.
- */
-static void
-clear_closed(WfTurn *turn)
-{
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	ListCell   *lc;
-
-	foreach(lc, wf_lineup_drafts(turn->lineup))
-	{
-		WfDraft    *draft = lfirst(lc);
-
-		if (draft->loaded && !draft->absent && WF_IS_CLOSED(draft->row.status))
-			clear_mail(turn, draft, snapshot);
-	}
-	UnregisterSnapshot(snapshot);
-	wf_deliver_all(turn);
+	PopActiveSnapshot();
 }
 
 /*
@@ -288,6 +278,7 @@ is_own(WfTurn *turn, const WfMail *mail)
 
 		later->instance_id = mail->instance_id;
 		later->low = mail->event.at;
+		later->last = mail->too_deep;
 		later->due = mail->too_deep ? Max(mail->event.at, turn->now) : mail->event.at;
 		turn->output.later = lappend(turn->output.later, later);
 	}
@@ -369,6 +360,34 @@ change_links(WfTurn *turn)
 }
 
 /*
+ * Counts the instances whose upgrade has failed; a roll-out with too many stops.
+ */
+static void
+count_rollout_failures(WfTurn *turn)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[] = {INT4OID, TIMESTAMPTZOID};
+	ListCell   *lc;
+	WfSpi		spi;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	wf_spi_begin(&spi);
+	foreach(lc, turn->output.rollout_failures)
+	{
+		Datum		values[] = {Int32GetDatum(lfirst_int(lc)), TimestampTzGetDatum(turn->now)};
+
+		(void) wf_spi_execute(&plan,
+							  "UPDATE wfproc.rollout SET failures = failures + 1,"
+							  " stopped_at = CASE WHEN failures + 1 >= max_failures THEN COALESCE(stopped_at, $2) ELSE stopped_at END"
+							  " WHERE rollout_id = $1",
+							  lengthof(types), types, values, NULL, false, SPI_OK_UPDATE);
+	}
+	wf_spi_end(&spi);
+	PopActiveSnapshot();
+	wf_workflow_changed();
+}
+
+/*
  * Whether a snapshot of the draft is to be written with this turn.
  */
 static bool
@@ -442,18 +461,19 @@ wf_record_all(WfTurn *turn)
 {
 	ListCell   *lc;
 
-	turn->late = true;
 	delete_all(turn);
 	wf_eventlog_append(turn->output.log, turn->output.log_count);
 	if (turn->newborns != NIL)
-		insert_newborns(turn);
+		write_keys(turn, insert_newborns);
 	CommandCounterIncrement();
-	clear_closed(turn);
-	claim_keys(turn);
 	write_posts(turn);
+	if (turn->output.claims != NIL)
+		write_keys(turn, claim_keys);
 	number_timers(turn);
 	bury_all(turn);
 	change_links(turn);
+	if (turn->output.rollout_failures != NIL)
+		count_rollout_failures(turn);
 	foreach(lc, wf_lineup_drafts(turn->lineup))
 	{
 		WfDraft    *draft = lfirst(lc);

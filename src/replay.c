@@ -261,7 +261,7 @@ fold_log(Replay *replay)
 static void
 first_fold(const WfInstance *instance, WfFold *fold)
 {
-	wf_process_init_fold(fold, instance->version);
+	wf_process_init_fold(fold, instance->first_version);
 	wf_eventlog_first_hash(instance->id, fold->hash);
 }
 

@@ -26,6 +26,7 @@ typedef struct Entry
 	pairingheap_node heap_node;
 	dlist_node	fresh_node;
 	bool		fresh;			/* in the queue of new mail */
+	bool		last;			/* to act after all who are due by then */
 } Entry;
 
 struct WfScheduler
@@ -92,7 +93,7 @@ lower(WfScheduler *scheduler, int64 instance_id, TimestampTz low, TimestampTz du
 	{
 		entry->low = low;
 		entry->due = due;
-		entry->fresh = false;
+		entry->fresh = entry->last = false;
 		pairingheap_add(scheduler->heap, &entry->heap_node);
 		return entry;
 	}
@@ -130,12 +131,22 @@ wf_scheduler_put(WfScheduler *scheduler, int64 instance_id, TimestampTz low, Tim
 	(void) lower(scheduler, instance_id, low, due);
 }
 
+/*
+ * The same for an instance that goes after all who are due by then, whatever the stamp of its mail.
+ */
+void
+wf_scheduler_put_last(WfScheduler *scheduler, int64 instance_id, TimestampTz low, TimestampTz due)
+{
+	lower(scheduler, instance_id, low, due)->last = true;
+}
+
 static void
 hand_out(WfScheduler *scheduler, Entry *entry, bool fresh, WfReady *ready)
 {
 	ready->instance_id = entry->instance_id;
 	ready->low = entry->low;
 	ready->due = entry->due;
+	ready->last = entry->last;
 	ready->fresh = fresh;
 	forget(scheduler, entry);
 }

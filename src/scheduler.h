@@ -14,12 +14,14 @@ typedef struct WfReady
 	int64		instance_id;
 	TimestampTz low;
 	TimestampTz due;			/* later than low where it had to wait */
+	bool		last;			/* ... for all others */
 	bool		fresh;			/* taken because its mail is new */
 } WfReady;
 
 extern WfScheduler *wf_scheduler_create(MemoryContext parent);
 extern void wf_scheduler_wake(WfScheduler *scheduler, int64 instance_id, TimestampTz at, bool fresh);
 extern void wf_scheduler_put(WfScheduler *scheduler, int64 instance_id, TimestampTz low, TimestampTz due);
+extern void wf_scheduler_put_last(WfScheduler *scheduler, int64 instance_id, TimestampTz low, TimestampTz due);
 extern int	wf_scheduler_take(WfScheduler *scheduler, TimestampTz now, int max, int max_with_ties, WfReady *ready);
 extern bool wf_scheduler_claim(WfScheduler *scheduler, int64 instance_id, TimestampTz *low);
 extern TimestampTz wf_scheduler_next(const WfScheduler *scheduler);

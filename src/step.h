@@ -19,6 +19,9 @@ typedef struct WfStep
 	const WfEvent *event;
 	bool		replaying;		/* limits that may have changed since do not
 								 * count */
+	char	   *overrun;		/* NULL, or the limit that it has exceeded: it
+								 * fails, even where the handler has caught
+								 * that */
 	List	   *actions;		/* of WfAction *, in order */
 	int			draws;			/* random numbers drawn so far */
 	MemoryContext memory;		/* where actions are kept */

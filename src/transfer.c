@@ -186,6 +186,7 @@ put_instance(ReturnSetInfo *rows, const WfWorkflow *workflow, const WfInstance *
 	wf_object_text(&parse, "id", instance->id);
 	wf_object_text(&parse, "workflow", workflow->name);
 	wf_object_int(&parse, "version", instance->version);
+	wf_object_int(&parse, "first_version", instance->first_version);
 	wf_object_jsonb(&parse, "versions", versions_of(instance, &facts));
 	wf_object_text(&parse, "status", wf_instance_status_name(instance->status));
 	wf_object_text(&parse, "started_at", stamp_text(instance->started_at));
@@ -492,6 +493,7 @@ take_instance(Import *import, const char *workflow)
 		wf_instance_refuse_id(row->id, TAKEN_HINT);
 	row->workflow_id = import->workflow->workflow_id;
 	row->version = (int) get_int(import, "version");
+	row->first_version = (int) get_int(import, "first_version");
 	check_versions(import);
 	take_status(import);
 	row->started_at = get_finite_stamp(import, "started_at");

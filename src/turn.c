@@ -22,6 +22,7 @@
 #include "utils/timestamp.h"
 
 #include "acl.h"
+#include "catalog.h"
 #include "deliver.h"
 #include "guc.h"
 #include "handler.h"
@@ -119,17 +120,22 @@ activate(WfTurn *turn, WfDraft *draft)
 }
 
 /*
- * The mail of an instance that turns out to have closed, or not to be one to act for here, stays for record.c.
+ * The mail of an instance that turns out to have closed is dealt with; of one not to be acted for here it is put back.
  */
 static void
 loaded(WfTurn *turn, WfDraft *draft)
 {
-	if (draft->absent && draft->inbox != NULL)
+	if (draft->absent)
 	{
 		ListCell   *lc;
 
 		foreach(lc, wf_inbox_rest(draft))
 			turn->output.posts = lappend(turn->output.posts, lfirst(lc));
+	}
+	else if (WF_IS_CLOSED(draft->row.status))
+	{
+		draft->closed_before = true;
+		wf_deliver_closed(turn, draft);
 	}
 	wf_lineup_update(turn->lineup, draft);
 }
@@ -270,6 +276,8 @@ handle_lineup(void *arg)
 			steps->handled++;
 		if (turn->output.letters != NIL)
 			wf_deliver_all(turn);
+		if (WF_IS_CLOSED(draft->row.status))
+			wf_deliver_closed(turn, draft);
 		wf_lineup_update(turn->lineup, draft);
 	}
 	steps->cold = NULL;
@@ -295,6 +303,17 @@ step_all(WfTurn *turn)
 }
 
 /*
+ * Where to read an instance's mail from: what a sweep under way is to find yet must not be passed over.
+ */
+TimestampTz
+wf_turn_low(const WfTurn *turn, int64 instance_id, TimestampTz low)
+{
+	if ((turn->unswept & (UINT64CONST(1) << wf_shard_of(instance_id))) == 0)
+		return low;
+	return Min(low, WF_NO_STAMP);
+}
+
+/*
  * Takes those whose turn it is; the turn stops before what the first of those is to handle who are due and not taken.
  */
 static void
@@ -312,9 +331,10 @@ take_ready(WfTurn *turn)
 		turn->before = Min(turn->before, turn->ready_count == turn->ready_size ? next + 1 : next);
 	for (int i = 0; i < turn->ready_count; i++)
 	{
-		WfDraft    *draft = wf_lineup_add(turn->lineup, turn->ready[i].instance_id, turn->ready[i].low);
+		WfDraft    *draft = wf_lineup_add(turn->lineup, turn->ready[i].instance_id,
+										  wf_turn_low(turn, turn->ready[i].instance_id, turn->ready[i].low));
 
-		if (turn->ready[i].due > turn->ready[i].low)
+		if (turn->ready[i].last)
 			draft->floor = turn->ready[i].due;
 		if (turn->ready[i].fresh)
 			turn->fresh = lappend(turn->fresh, draft);
@@ -334,7 +354,8 @@ wf_turn_add_ready(WfTurn *turn, int64 instance_id, TimestampTz low)
 	}
 	turn->ready[turn->ready_count].instance_id = instance_id;
 	turn->ready[turn->ready_count].low = turn->ready[turn->ready_count].due = low;
-	turn->ready[turn->ready_count++].fresh = false;
+	turn->ready[turn->ready_count].last = turn->ready[turn->ready_count].fresh = false;
+	turn->ready_count++;
 }
 
 static void
@@ -428,6 +449,17 @@ keep_resident(WfTurn *turn, const WfDraft *draft)
 }
 
 /*
+ * Whoever writes to it from now on is answered without looking it up.
+ */
+static void
+note_closed(WfTurn *turn, const WfDraft *draft)
+{
+	WfAddress	address = {draft->instance_id, draft->row.workflow_id, true};
+
+	wf_addresses_add(turn->addresses, draft->row.id, &address);
+}
+
+/*
  * The turn has committed: its drafts are now what the processes are.
  */
 void
@@ -441,6 +473,8 @@ wf_turn_settle(WfTurn *turn)
 
 		if (draft->loaded && !draft->absent)
 		{
+			if (WF_IS_CLOSED(draft->row.status))
+				note_closed(turn, draft);
 			if (draft->broken || draft->wants_passivation || WF_IS_CLOSED(draft->row.status))
 				wf_resident_drop(turn->residents, draft->instance_id);
 			else
@@ -452,7 +486,11 @@ wf_turn_settle(WfTurn *turn)
 	{
 		const WfReady *later = lfirst(lc);
 
-		if (later->due <= turn->horizon)
+		if (later->due > turn->horizon)
+			continue;
+		if (later->last)
+			wf_scheduler_put_last(turn->scheduler, later->instance_id, later->low, later->due);
+		else
 			wf_scheduler_put(turn->scheduler, later->instance_id, later->low, later->due);
 	}
 }

@@ -20,6 +20,8 @@ typedef struct WfTurn
 	bool		worker;			/* a worker's, not run()'s */
 	Oid			userid;			/* run()'s caller */
 	uint64		shards;			/* whose instances it may act for */
+	uint64		unswept;		/* of which there may be mail that the
+								 * scheduler has not been told of */
 	TimestampTz now;
 	TimestampTz horizon;		/* what is due later is left to a later sweep */
 	TimestampTz before;			/* only earlier events, but for new mail;
@@ -38,14 +40,13 @@ typedef struct WfTurn
 								 * message */
 	List	   *newborns;		/* of WfDraft *: started in this turn */
 	WfAddresses *newborn_addresses;
-	bool		late;			/* the steps are over: nothing is handed over
-								 * in memory any more */
 	WfOutput	output;			/* what is to be written */
 } WfTurn;
 
 /* the instance that somebody else had in hand when wf_turn_run() raised 40001; 0: none */
 extern int64 wf_turn_conflict;
 
+extern TimestampTz wf_turn_low(const WfTurn *turn, int64 instance_id, TimestampTz low);
 extern bool wf_turn_may_act(const WfTurn *turn, const WfWorkflow *workflow);
 extern void wf_turn_add_ready(WfTurn *turn, int64 instance_id, TimestampTz low);
 extern int	wf_turn_run(WfTurn *turn);

@@ -304,7 +304,7 @@ static bool
 check_code(const LogCheck *check, WfDivergence *bad)
 {
 	bad->seq = 1;
-	bad->reason = code_problem(check->workflow, check->instance->version);
+	bad->reason = code_problem(check->workflow, check->instance->first_version);
 	for (int i = 0; i < check->upgrades.count && bad->reason == NULL; i++)
 	{
 		bad->seq = check->upgrade_seqs.values[i];

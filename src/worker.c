@@ -25,6 +25,7 @@
 #include "storage/condition_variable.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/pmsignal.h"
 #include "storage/lock.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
@@ -502,6 +503,13 @@ work_once(void)
 	bool		worked;
 
 	ResetLatch(MyLatch);
+
+	/*
+	 * one that never sleeps must notice by itself, or the server cannot be
+	 * started again
+	 */
+	if (!PostmasterIsAlive())
+		proc_exit(1);
 	attend();
 	take_shards();
 	count_dead();

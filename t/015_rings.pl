@@ -109,7 +109,7 @@ CREATE TABLE logged AS
     SELECT i.id, e.seq, e.at, e.recorded_at, e.name, e.sender, e.idempotency_key AS key, e.payload, e.payload ->> 'm' AS m, e.payload ->> 't' AS t
     FROM wfproc.event e JOIN wfproc.instance i USING (instance_id);
 CREATE TABLE sent AS SELECT id AS sender, seq, ord, whom, m FROM asked WHERE action = 'send';
-CREATE TABLE received AS SELECT id, seq, sender, m FROM logged WHERE m IS NOT NULL AND name IN ('pass', 'hello', 'bye');
+CREATE TABLE received AS SELECT id, seq, at, recorded_at, sender, m FROM logged WHERE m IS NOT NULL AND name IN ('pass', 'hello', 'bye');
 CREATE TABLE fired AS SELECT id, seq, at, recorded_at, name, t FROM logged WHERE t IS NOT NULL;
 CREATE INDEX ON steps (id, seq) WHERE changes;
 -- how each timer would end if it did not fire: by the next action of its name, and phase by a later step that changes it
@@ -139,9 +139,20 @@ sub count_of
 #
 # Clients. Each notes the key, the receiver and the outcome of each event that it sends.
 #
+# Starts two children in one transaction, while a member, whose message comes between, starts them in the other order.
+sub start_pair
+{
+	my ($client, $other, $member, $key) = @_;
+	my $start = "SELECT wfproc.start('child', '$key-%s', if_exists => 'ignore')";
+	$client->call('BEGIN;' . sprintf($start, 'a'));
+	$other->call(qq(SELECT wfproc.send('$member', 'pair', '{"key": "$key"}')));
+	$client->call(sprintf($start, 'b') . '; COMMIT');
+	return;
+}
+
 sub one_call
 {
-	my ($client, $file, $key) = @_;
+	my ($client, $other, $file, $key) = @_;
 	my $dice   = draw(100);
 	my $member = 'p-' . (1 + draw($members));
 	my ($outcome, @lines);
@@ -151,11 +162,7 @@ sub one_call
 		print $file join("\t", $key, $member, $outcome) . "\n";
 		$file->flush;
 	}
-	elsif ($dice < 73)
-	{
-		$client->call(qq(SELECT wfproc.send('$member', 'pair', '{"key": "$key"}')));
-		$client->call(join(';', 'BEGIN', map({ "SELECT wfproc.start('child', '$key-$_', if_exists => 'ignore')" } 'a', 'b'), 'COMMIT'));
-	}
+	elsif ($dice < 73) { start_pair($client, $other, $member, $key); }
 	elsif ($dice < 80) { $client->call("SELECT wfproc.pause('$member', 'why not')"); }
 	elsif ($dice < 95)
 	{
@@ -179,16 +186,17 @@ sub client
 	my ($run, $number, $folder) = @_;
 	srand($seed + 100 * $run + $number);
 	my $client = WfClient->new($node, 'postgres');
+	my $other  = WfClient->new($node, 'postgres');
 	open(my $file, '>', "$folder/client-$number") or die $!;
 	# 1: the test is gone
 	for (my $i = 0; !-e "$folder/stop" && getppid() != 1; $i++)
 	{
-		if   ($client->connect) { one_call($client, $file, "k$number-$i"); }
-		else                    { $client->close; }
+		if ($client->connect && $other->connect) { one_call($client, $other, $file, "k$number-$i"); }
+		else { $_->close for $client, $other; }
 		# not to send more than the processes themselves
 		select(undef, undef, undef, 0.02);
 	}
-	$client->close;
+	$_->close for $client, $other;
 	return;
 }
 
@@ -285,9 +293,9 @@ WHERE (e.log + e.dead) IS DISTINCT FROM 1),
 SELECT d.id, d.event, d.reason FROM wfproc.dead_letters d JOIN wfproc.instances i USING (id)
 WHERE NOT (i.status IN ('completed', 'cancelled', 'terminated') AND d.reason = 'the instance is ' || i.status)), 'dead letters are of those that have closed');
 	none(q(
-SELECT sender, id, m FROM (SELECT s.sender, r.id, m, row_number() OVER (PARTITION BY s.sender, r.id ORDER BY s.seq, s.ord) AS sent_as,
-                                  row_number() OVER (PARTITION BY s.sender, r.id ORDER BY r.seq) AS handled_as
-                           FROM sent s JOIN received r USING (m)) o WHERE sent_as <> handled_as), 'what one has sent another is handled in the order of sending');
+SELECT * FROM (SELECT s.sender, s.seq AS sent_seq, r.*, row_number() OVER (PARTITION BY s.sender, r.id ORDER BY s.seq, s.ord) AS sent_as,
+                      row_number() OVER (PARTITION BY s.sender, r.id ORDER BY r.seq) AS handled_as
+               FROM sent s JOIN received r ON r.m = s.m) o WHERE sent_as <> handled_as), 'what one has sent another is handled in the order of sending');
 	return;
 }
 

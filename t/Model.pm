@@ -77,7 +77,11 @@ sub input
 	}
 	elsif ($verb eq 'skip')
 	{
-		$post->(name => '$skip', payload => $why) if $i->{attempts} && $i->{failing}{name} ne 'start';
+		# the first of its mail, which is the one that fails unless an older one has come since
+		my ($first) = in_order(grep { $_->{name} !~ /^\$/ } @{ $i->{mail} });
+		return if !$i->{attempts} || !$first || grep { $_->{name} eq 'start' } @{ $i->{mail} };
+		$i->{failing} = $first;
+		$post->(name => '$skip', payload => $why);
 	}
 	else { $post->(name => $verb eq 'retry_now' ? '$retry' : "\$$verb", payload => $why); }
 	return;
@@ -107,7 +111,8 @@ sub next_mail
 		{
 			next if $mail->{at} > $now || (@first && !before($mail, $first[1]));
 			@first = ($i, $mail)
-			  if $mail->{at} == AT_ONCE || ($goes_on ? $i->{begun} || $mail->{name} eq 'start' : $mail->{name} =~ /^\$/);
+			  if $mail->{at} == AT_ONCE || ($goes_on ? $i->{begun} || $mail->{name} eq 'start' : 0)
+			  || $mail->{name} eq '$terminate' && (!$goes_on || !$i->{begun} && $mail->{at} < clock($i));
 		}
 	}
 	return @first;
@@ -127,7 +132,7 @@ sub log_event
 sub log_engine
 {
 	my ($i, $name, $payload, $at) = @_;
-	$i->{clock} = $at > clock($i) ? $at : clock($i);
+	$i->{clock} = $at != AT_ONCE && ($at > clock($i) || !defined $i->{clock}) ? $at : clock($i);
 	return log_event($i, { name => $name, payload => $payload }, $i->{clock});
 }
 
@@ -150,7 +155,7 @@ sub handle
 	my $end = @{ $step->{actions} } ? $step->{actions}[-1][0] : '';
 	take($i, $mail);
 	delete $mail->{timer};
-	if ($end eq 'postpone') { push @{ $i->{aside} }, $mail; return; }
+	if ($end eq 'postpone') { push @{ $i->{aside} }, $mail; return clear_failures($i); }
 	$state = $i->{state} if $end eq 'reject';
 	my $old = $i->{state};
 	@$i{qw(state clock begun)} = ($state, $clock, 1);
@@ -411,9 +416,9 @@ sub bury
 {
 	my ($m, $id, $mail, $reason) = @_;
 	my $sender = defined $mail->{sender} ? $m->{instances}{ $mail->{sender} } : undef;
+	$mail = { %$mail, at => clock($sender) } if $sender && $mail->{at} == AT_ONCE;
 	return $m->dead($id, $mail, $reason) unless $sender && $sender->{workflow}{dead_letter_events};
-	my $at = $mail->{at} == AT_ONCE ? clock($sender) : $mail->{at};
-	$m->letter($sender, $sender->{id}, 'dead_letter', { id => $id, event => $mail->{name}, payload => $mail->{payload}, reason => $reason }, silent => 1, mail => { at => $at, sender => $id });
+	$m->letter($sender, $sender->{id}, 'dead_letter', { id => $id, event => $mail->{name}, payload => $mail->{payload}, reason => $reason }, silent => 1, mail => { at => $mail->{at}, sender => $id });
 	return;
 }
 
@@ -451,7 +456,7 @@ sub payload
 {
 	my ($p, $depth, %option) = @_;
 	my @ops = $depth > 0 && chance(0.85) ? map { $p->operation($depth - 1) } 0 .. draw(3) : ();
-	push @ops, $p->ending(%option) if $depth > 0 && chance($option{start} ? 0.05 : 0.2);
+	push @ops, $p->ending(%option) if $depth > 0 && chance($option{start} ? 0.05 : 0.12);
 	return { @ops ? (do => \@ops) : (), chance(0.2) ? (quiet => 1) : () };
 }
 
