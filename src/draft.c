@@ -173,8 +173,10 @@ void
 wf_draft_finish_mail(WfDraft *draft, WfOutput *output, WfMail *mail)
 {
 	wf_inbox_remove(draft, mail);
-	if (ItemPointerIsValid(&mail->tid))
-		output->handled = lappend(output->handled, mail);
+	if (!ItemPointerIsValid(&mail->tid))
+		return;
+	output->handled = lappend(output->handled, mail);
+	draft->done = lappend(draft->done, mail);
 }
 
 /*

@@ -60,6 +60,7 @@ typedef struct WfDraft
 								 * NULL: none */
 	List	   *aside;			/* of WfMail *: postponed under this state */
 	List	   *taken;			/* of WfMail *: handled out of order */
+	List	   *done;			/* of WfMail *: handled, and with a row still */
 	WfTimers	timers;
 	List	   *fired;			/* of WfMail *: timers that fired while the
 								 * others were not known */
@@ -69,7 +70,6 @@ typedef struct WfDraft
 	TimestampTz postponed_low;	/* of the first that was postponed */
 
 	bool		more_control;	/* control events are left */
-	bool		closed_before;	/* ... this turn */
 	bool		stopped;		/* no more events in this turn */
 	bool		broken;			/* its log cannot be folded: paused, and
 								 * nothing may be added */

@@ -410,16 +410,49 @@ compare_in_list(const ListCell *a, const ListCell *b)
 	return wf_inbox_compare(&x, &y);
 }
 
+static int
+compare_numbers(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
 /*
- * Takes all mail of an instance that has closed, at most about max of what was not read yet: of WfMail *, in order.
+ * The mail_ids of mail that is in the table, as far as the turn's snapshot sees, but not to be taken from there: sorted.
+ */
+static int64 *
+numbers_to_skip(const List *in_memory, const WfDraft *draft, int *count)
+{
+	const List *lists[] = {in_memory, draft->done, draft->taken};
+	int64	   *numbers = palloc((list_length(in_memory) + list_length(draft->done) + list_length(draft->taken) + 1) *
+								 sizeof(int64));
+
+	*count = 0;
+	for (int i = 0; i < lengthof(lists); i++)
+	{
+		ListCell   *lc;
+
+		foreach(lc, lists[i])
+			numbers[(*count)++] = ((WfMail *) lfirst(lc))->event.mail_id;
+	}
+	qsort(numbers, *count, sizeof(int64), compare_numbers);
+	return numbers;
+}
+
+/*
+ * Takes all mail of an instance that has closed, at most about max of what is in its mailbox: of WfMail *, in order.  All of
+ * the mailbox is read, for what is due later, or came while the instance was paused, is not known.
  */
 List *
 wf_inbox_take_all(WfDraft *draft, Snapshot snapshot, int max)
 {
 	List	   *all = NIL;
-	int			skip = draft->ties;
+	int64	   *skip;
+	int			skipped;
 	WfMail	   *mails;
-	int			count;
+	int			count = 0;
 	ListCell   *lc;
 
 	foreach(lc, list_concat(wf_inbox_rest(draft), draft->aside))
@@ -427,18 +460,16 @@ wf_inbox_take_all(WfDraft *draft, Snapshot snapshot, int max)
 		if (!was_taken(draft, lfirst(lc)))
 			all = lappend(all, lfirst(lc));
 	}
-	draft->taken = list_concat_copy(draft->taken, all);
+	skip = numbers_to_skip(all, draft, &skipped);
 	draft->aside = NIL;
-	draft->start = draft->urgent = NULL;
+	draft->start = draft->urgent = draft->deadline = NULL;
 	draft->next = draft->count = draft->ties = 0;
-	list_sort(all, compare_in_list);
-	if (draft->newborn)
-		return all;
-	count = wf_mailbox_read(draft->instance_id, draft->closed_before ? DT_NOBEGIN : draft->unread_at, DT_NOEND, max + skip,
-							snapshot, &mails, &draft->unread_at);
-	for (int i = skip; i < count; i++)
-		if (!was_taken(draft, &mails[i]))
+	if (!draft->newborn)
+		count = wf_mailbox_read(draft->instance_id, DT_NOBEGIN, DT_NOEND, max + skipped, snapshot, &mails, &draft->unread_at);
+	for (int i = 0; i < count; i++)
+		if (bsearch(&mails[i].event.mail_id, skip, skipped, sizeof(int64), compare_numbers) == NULL)
 			all = lappend(all, &mails[i]);
 	list_sort(all, compare_in_list);
+	draft->done = list_concat(draft->done, all);
 	return all;
 }

@@ -133,10 +133,7 @@ loaded(WfTurn *turn, WfDraft *draft)
 			turn->output.posts = lappend(turn->output.posts, lfirst(lc));
 	}
 	else if (WF_IS_CLOSED(draft->row.status))
-	{
-		draft->closed_before = true;
 		wf_deliver_closed(turn, draft);
-	}
 	wf_lineup_update(turn->lineup, draft);
 }
 
