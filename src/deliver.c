@@ -278,7 +278,8 @@ fill_row(const WfLetter *letter, const WfWorkflow *workflow, const WfAction *act
 	row->started_at = letter->event.at;
 	row->live_from = action == NULL || action->live_from == WF_NO_STAMP ? letter->from->row.live_from : action->live_from;
 	row->retry_at = DT_NOBEGIN;
-	row->parent = action == NULL ? NULL : letter->from->row.id;
+	/* a copy: the parent may leave memory before its child is put there */
+	row->parent = action == NULL ? NULL : pstrdup(letter->from->row.id);
 	row->attributes = action == NULL ? wf_check_empty_object() : action->attributes;
 }
 

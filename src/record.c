@@ -84,7 +84,7 @@ is_taken(const ErrorData *error)
 
 /*
  * Writes what may have to wait for somebody else's key: in a worker not for long, for the others of the turn wait as well.
- * Where it is taken the turn is repeated without the instance (0: not known), and finds that out.
+ * Where it is taken the turn is repeated without the instance concerned, and finds that out.
  */
 static void
 write_keys(WfTurn *turn, void (*write) (WfTurn *turn, int64 *instance_id))
@@ -108,7 +108,7 @@ write_keys(WfTurn *turn, void (*write) (WfTurn *turn, int64 *instance_id))
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();
-		if (is_taken(error) && instance_id != 0)
+		if (is_taken(error))
 			conflict(instance_id, "the id of a child, or an idempotency key, is being used by another transaction");
 		ReThrowError(error);
 	}
@@ -116,7 +116,7 @@ write_keys(WfTurn *turn, void (*write) (WfTurn *turn, int64 *instance_id))
 }
 
 /*
- * The rows of instances that have begun with this turn.  Of several parents nobody knows whose child it was.
+ * The rows of instances that have begun with this turn, each parent's for themselves: so it is known whose id is taken.
  */
 static void
 insert_newborns(WfTurn *turn, int64 *instance_id)
@@ -125,13 +125,16 @@ insert_newborns(WfTurn *turn, int64 *instance_id)
 	int			count = 0;
 	ListCell   *lc;
 
-	*instance_id = ((WfDraft *) linitial(turn->newborns))->parent_id;
 	foreach(lc, turn->newborns)
 	{
 		WfDraft    *draft = lfirst(lc);
 
-		if (draft->parent_id != *instance_id)
-			*instance_id = 0;
+		if (count > 0 && draft->parent_id != *instance_id)
+		{
+			wf_instance_insert(rows, count);
+			count = 0;
+		}
+		*instance_id = draft->parent_id;
 		rows[count++] = &draft->row;
 	}
 	wf_instance_insert(rows, count);

@@ -111,7 +111,7 @@ sub as_sql
 my (%program, %model);
 for my $number (@programs)
 {
-	srand(($seed * 1009 + $number) % 2**31);
+	srand(($seed * 1_000_003 + $number) % 2**31);
 	$program{$number} = draw_program($number);
 	$model{$number}   = predict($program{$number});
 }

@@ -272,7 +272,7 @@ sub drop_database { $node->safe_psql('postgres', qq(DROP DATABASE "$_[0]" WITH (
 
 for my $n (1 .. $histories)
 {
-	srand(($seed * 1009 + $n) % 2**31);
+	srand(($seed * 1_000_003 + $n) % 2**31);
 	my $history = draw_history();
 	new_database("${_}$n") for qw(once live portions worker);
 	handle_at_once("once$n", $history);

@@ -146,7 +146,7 @@ sub handle
 	my ($m, $i, $mail, $now, $max_actions) = @_;
 	my $clock = defined $i->{clock} && $i->{clock} > $mail->{at} ? $i->{clock} : $mail->{at};
 	my $step = { i => $i, mail => $mail, now => $clock, actions => [], max => $max_actions };
-	my $state = eval { program($step) };
+	my $state = eval { my $new = program($step); die $step->{limit} if $step->{limit}; $new };
 	if (my $error = $@)
 	{
 		die $error unless ref $error;
@@ -231,7 +231,9 @@ sub operate
 		{
 			my @saved = @{ $step->{actions} };
 			my $result = eval { operate($step, {%$state}, $a[0]) };
-			die $@ if $@ && (!ref $@ || $@->[0] eq '54000');
+			die $@ if $@ && !ref $@;
+			# it may be caught, and the step fails all the same
+			$step->{limit} = $@ if $@ && $@->[0] eq '54000';
 			if ($@) { @{ $step->{actions} } = @saved; $state->{caught} = $@->[0]; }
 			else    { $state = $result; }
 		}

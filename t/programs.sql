@@ -60,7 +60,7 @@ BEGIN
             WHEN 'try' THEN
                 BEGIN
                     state := program_do(state, op -> 1);
-                EXCEPTION WHEN raise_exception OR object_not_in_prerequisite_state THEN
+                EXCEPTION WHEN OTHERS THEN    -- a limit fails the step all the same
                     state := state || jsonb_build_object('caught', SQLSTATE);
                 END;
             WHEN 'sleep' THEN PERFORM pg_sleep(a[2]::float);
