@@ -728,7 +728,7 @@ BEGIN
         RAISE EXCEPTION 'argument "role" must not be null' USING ERRCODE = 'null_value_not_allowed';
     END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA wfproc TO %I', role);
-    EXECUTE format('GRANT SELECT ON wfproc.workflows, wfproc.instances, wfproc.registry, wfproc.workers, wfproc.dead_letters TO %I', role);
+    EXECUTE format('GRANT SELECT ON wfproc.workflows, wfproc.versions, wfproc.rollouts, wfproc.instances, wfproc.registry, wfproc.workers, wfproc.dead_letters TO %I', role);
     FOR f IN SELECT p.oid::regprocedure AS signature FROM pg_proc p
              WHERE p.pronamespace = 'wfproc'::regnamespace
                AND p.proname <> ALL ('{refuse_change,adopt,grant_usage}') LOOP

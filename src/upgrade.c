@@ -250,7 +250,7 @@ wfproc_show_code(PG_FUNCTION_ARGS)
 	if (!wf_definition_read_version(workflow->workflow_id, get_version(fcinfo, 1, workflow), &published))
 		elog(ERROR, "version %d is not there", PG_GETARG_INT32(1));
 	if (published.migrate == NULL)
-		PG_RETURN_TEXT_P(cstring_to_text(psprintf("-- handler %s\n%s", published.handler, published.code)));
-	PG_RETURN_TEXT_P(cstring_to_text(psprintf("-- handler %s\n%s\n-- migrate %s\n%s", published.handler, published.code,
+		PG_RETURN_TEXT_P(cstring_to_text(psprintf("-- handler %s\n(%s", published.handler, published.code)));
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf("-- handler %s\n(%s\n-- migrate %s\n(%s", published.handler, published.code,
 											  published.migrate, published.migrate_code)));
 }
