@@ -38,6 +38,8 @@ CREATE SEQUENCE wfproc.workflow_seq AS int;
 COMMENT ON SEQUENCE wfproc.workflow_seq IS 'workflow_id';
 CREATE SEQUENCE wfproc.instance_seq;
 COMMENT ON SEQUENCE wfproc.instance_seq IS 'instance_id';
+CREATE SEQUENCE wfproc.rollout_seq AS int;
+COMMENT ON SEQUENCE wfproc.rollout_seq IS 'rollout_id';
 CREATE SEQUENCE wfproc.mail_seq;
 COMMENT ON SEQUENCE wfproc.mail_seq IS 'mail_id';
 
@@ -73,11 +75,28 @@ CREATE TABLE wfproc.version (
 );
 COMMENT ON TABLE wfproc.version IS 'published versions: the text of the handler''s code and its SHA-256; never changed once written';
 
+CREATE TABLE wfproc.rollout (
+    rollout_id int PRIMARY KEY,
+    workflow_id int NOT NULL,
+    version int NOT NULL,
+    from_version int,
+    at timestamptz NOT NULL,
+    attributes jsonb NOT NULL,
+    max_failures int NOT NULL CHECK (max_failures >= 1),
+    failures int NOT NULL DEFAULT 0,
+    created_by text COLLATE "C" NOT NULL,
+    created_at timestamptz NOT NULL,
+    cancelled_at timestamptz,
+    stopped_at timestamptz
+);
+COMMENT ON TABLE wfproc.rollout IS 'upgrades of all instances of a workflow, or some, at a stamp; a worker counts failures, and stops it after max_failures';
+
 CREATE TABLE wfproc.instance (
     instance_id bigint PRIMARY KEY,
     id text COLLATE "C" NOT NULL CONSTRAINT instance_id_key UNIQUE,
     workflow_id int NOT NULL,
     version int NOT NULL,
+    first_version int NOT NULL,
     attempts int NOT NULL DEFAULT 0,
     crashes int NOT NULL DEFAULT 0,
     status text COLLATE "C" NOT NULL DEFAULT 'running'
@@ -95,6 +114,7 @@ CREATE TABLE wfproc.instance (
 ) WITH (fillfactor = 80);
 CREATE INDEX instance_attributes_idx ON wfproc.instance USING gin (attributes jsonb_path_ops);
 COMMENT ON TABLE wfproc.instance IS 'one row an instance; written by the holder of its shard when something changes for good, not for every event';
+COMMENT ON COLUMN wfproc.instance.first_version IS 'the version that its log begins under; version is the one that it has come to';
 COMMENT ON COLUMN wfproc.instance.cancelling IS 'its handler has deferred a cancel: complete() will close it as cancelled';
 COMMENT ON COLUMN wfproc.instance.state_timers IS 'it has ever set a timer that a change of its state cancels';
 
@@ -111,6 +131,7 @@ CREATE TABLE wfproc.event (
     sender text COLLATE "C",
     idempotency_key text COLLATE "C",
     reply jsonb,
+    payload_sha256 bytea,
     hash bytea NOT NULL,
     PRIMARY KEY (instance_id, seq)
 );
@@ -120,6 +141,7 @@ COMMENT ON COLUMN wfproc.event.recorded_at IS 'when its step was committed, by t
 COMMENT ON COLUMN wfproc.event.digest IS 'first 8 bytes of the SHA-256 of the state and the actions that it led to';
 COMMENT ON COLUMN wfproc.event.live IS 'whether the instance''s clock had reached its live_from: what an earlier step asks of the outside is not carried out';
 COMMENT ON COLUMN wfproc.event.reply IS 'what the handler answered by reply()';
+COMMENT ON COLUMN wfproc.event.payload_sha256 IS 'of a payload that redact() has erased: its SHA-256, which stays in the chain; NULL: the payload is there';
 COMMENT ON COLUMN wfproc.event.hash IS 'SHA-256 over the previous row''s hash and this row';
 
 CREATE TABLE wfproc.mailbox (
@@ -199,12 +221,53 @@ CREATE TABLE wfproc.acl (
 );
 COMMENT ON TABLE wfproc.acl IS 'who may do what with a workflow besides its owner; roles by name';
 
+CREATE TABLE wfproc.seal (
+    number bigint PRIMARY KEY,
+    at timestamptz NOT NULL,
+    instances bigint NOT NULL,
+    events bigint NOT NULL,
+    root bytea NOT NULL,
+    previous bytea NOT NULL,
+    hash bytea NOT NULL
+);
+COMMENT ON TABLE wfproc.seal IS 'seals: a Merkle root over the heads of all logs and the code of all versions, chained by their hashes';
+
+CREATE TABLE wfproc.seal_leaf (
+    instance_id bigint NOT NULL,
+    number bigint NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    seq bigint,
+    hash bytea,
+    PRIMARY KEY (instance_id, number)
+);
+COMMENT ON TABLE wfproc.seal_leaf IS 'heads of logs as sealed: a row in the first seal that has that head; seq NULL: the instance had gone';
+
+CREATE TABLE wfproc.seal_version (
+    workflow_id int NOT NULL,
+    version int NOT NULL,
+    number bigint NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    hash bytea,
+    PRIMARY KEY (workflow_id, version, number)
+);
+COMMENT ON TABLE wfproc.seal_version IS 'the code of versions as sealed: a row in the first seal that has it so; hash NULL: it had gone';
+
+CREATE TABLE wfproc.seal_node (
+    bucket bigint PRIMARY KEY,
+    instances bigint NOT NULL,
+    events bigint NOT NULL,
+    hash bytea NOT NULL
+);
+COMMENT ON TABLE wfproc.seal_node IS 'the last seal''s tree: a node for 1024 instance_ids, so that the next seal computes anew only those that have changed';
+
 /* all but home: a copy is not the original */
 SELECT pg_catalog.pg_extension_config_dump('wfproc.workflow_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.instance_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.mail_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.workflow', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.version', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.rollout_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.rollout', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.instance', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.event', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.mailbox', '');
@@ -213,6 +276,10 @@ SELECT pg_catalog.pg_extension_config_dump('wfproc.link', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.snapshot', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.idempotency', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.acl', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.seal', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.seal_leaf', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.seal_version', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.seal_node', '');
 
 CREATE FUNCTION wfproc.refuse_change() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_refuse_change';
 COMMENT ON FUNCTION wfproc.refuse_change() IS 'trigger of wfproc.event: raises 42501, the log is append-only';
@@ -255,6 +322,26 @@ CREATE FUNCTION wfproc.adopt()
     RETURNS int LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_adopt';
 COMMENT ON FUNCTION wfproc.adopt() IS
 'makes this database the home of all workflows that a dump, a template or replication brought here, so that they act; returns how many; owner of the extension only';
+
+CREATE FUNCTION wfproc.set_current_version(workflow text, version int)
+    RETURNS int LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wfproc_set_current_version';
+COMMENT ON FUNCTION wfproc.set_current_version(text, int) IS
+'makes that version the one that new instances begin with; returns the one before; owner only; 42704 no such version';
+
+CREATE FUNCTION wfproc.show_code(workflow text, version int)
+    RETURNS text LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'wfproc_show_code';
+COMMENT ON FUNCTION wfproc.show_code(text, int) IS
+'the code of a version''s handler as it was published, from the argument list on, and that of its migrate function where it has one';
+
+CREATE FUNCTION wfproc.rollout(workflow text, version int, at timestamptz = NULL, from_version int = NULL, attributes jsonb = '{}',
+        max_failures int = 10)
+    RETURNS int LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_rollout';
+COMMENT ON FUNCTION wfproc.rollout(text, int, timestamptz, int, jsonb, int) IS
+'upgrades all instances of a workflow, each before its first event stamped at or after that time (NULL: now): those of from_version (NULL: any lower one) whose attributes contain the given ones; stops after max_failures of migrate; returns its number; owner only';
+
+CREATE FUNCTION wfproc.cancel_rollout(rollout_id int)
+    RETURNS bool LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wfproc_cancel_rollout';
+COMMENT ON FUNCTION wfproc.cancel_rollout(int) IS 'no more instances are upgraded by it; those that were stay so; false where it was over already; owner only';
 
 /*
  * Instances and their events.
@@ -323,6 +410,11 @@ CREATE PROCEDURE wfproc.control_all(verb text, workflow text, attributes jsonb =
 COMMENT ON PROCEDURE wfproc.control_all(text, text, jsonb, text, text, bigint) IS
 'cancel, terminate, pause, resume, retry_now or skip for all open instances of a workflow whose attributes contain the given ones and that have the status (NULL: any), in batches of 1,000, each committed; affected: of how many that changes anything';
 
+CREATE FUNCTION wfproc.upgrade(id text, version int, at timestamptz = NULL)
+    RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_upgrade';
+COMMENT ON FUNCTION wfproc.upgrade(text, int, timestamptz) IS
+'switches an instance to another version: at once (NULL), also where it is paused or fails, or in the order of its events at a stamp, until which unsend() takes it back; its state is turned over by the migrate functions; logged as $upgrade; returns its mail_id, NULL where the instance has that version and nothing waits; a lower version needs a migrate function (55000)';
+
 CREATE FUNCTION wfproc.snapshot(id text)
     RETURNS bool LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_snapshot';
 COMMENT ON FUNCTION wfproc.snapshot(text) IS 'asks for a snapshot of an instance to be taken';
@@ -356,9 +448,16 @@ COMMENT ON PROCEDURE wfproc.call(text, text, jsonb, interval, text, jsonb) IS
  * Reading.  These never act, and work on a standby.
  */
 
-CREATE FUNCTION wfproc.state(id text)
+CREATE FUNCTION wfproc.state(id text, as_of timestamptz = NULL, known_at timestamptz = NULL)
     RETURNS jsonb LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_state';
-COMMENT ON FUNCTION wfproc.state(text) IS 'the state after the last handled event, from the snapshot and the log after it; {} before the first';
+COMMENT ON FUNCTION wfproc.state(text, timestamptz, timestamptz) IS
+'the state after the last handled event, from the snapshot and the log after it; {} before the first. as_of: up to the last event at which the instance''s clock was not later; known_at: up to the last that was recorded by then; NULL: no limit';
+
+CREATE FUNCTION wfproc.states(workflow text, as_of timestamptz = NULL, known_at timestamptz = NULL,
+        OUT id text, OUT seq bigint, OUT version int, OUT state jsonb)
+    RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_states';
+COMMENT ON FUNCTION wfproc.states(text, timestamptz, timestamptz) IS
+'the same for all instances of a workflow that had begun by then, in the order of their ids';
 
 CREATE FUNCTION wfproc.digest(id text, OUT seq bigint, OUT sha256 bytea)
     LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_digest';
@@ -383,15 +482,86 @@ CREATE FUNCTION wfproc.agenda(id text, after bigint = 0, max int = 1000,
     RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_agenda';
 COMMENT ON FUNCTION wfproc.agenda(text, bigint, int) IS 'an instance''s mailbox in the order in which it will be handled, at most max rows, after the given mail_id''s place';
 
-CREATE FUNCTION wfproc.replay(id text, upto bigint = NULL,
+CREATE FUNCTION wfproc.replay(id text, upto bigint = NULL, version int = NULL,
         OUT seq bigint, OUT at timestamptz, OUT event text, OUT state jsonb, OUT actions jsonb, OUT diverged bool)
     RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_replay';
-COMMENT ON FUNCTION wfproc.replay(text, bigint) IS
-'folds the log from its first event through the handler: a row per event with the state and actions that it leads to, and whether they differ from what was logged';
+COMMENT ON FUNCTION wfproc.replay(text, bigint, int) IS
+'folds the log from its first event through the handler (of that version throughout; NULL: of those that handled it): a row per event with the state and actions that it leads to, and whether they differ from what was logged';
 
 CREATE FUNCTION wfproc.verify(id text, OUT ok bool, OUT first_bad_seq bigint, OUT reason text)
     LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_verify';
 COMMENT ON FUNCTION wfproc.verify(text) IS 'folds the whole log and checks the chain of hashes, each digest and the snapshot; the first that does not fit, and why';
+
+CREATE FUNCTION wfproc.check_version(workflow text, version int, question text = 'both', sample int = NULL,
+        OUT id text, OUT question text, OUT outcome text, OUT first_seq bigint, OUT state jsonb, OUT new_state jsonb,
+        OUT actions jsonb, OUT new_actions jsonb, OUT error text)
+    RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_check_version';
+COMMENT ON FUNCTION wfproc.check_version(text, int, text, int) IS
+'rehearses a version: a row per instance and question. history: would its log replay the same under that version (same, differs, fails; where it first does not, with states and actions of both); upgrade: would an upgrade now succeed, and then what is due (same: it would). sample: that many instances, spread evenly; NULL: all. Writes nothing';
+
+CREATE FUNCTION wfproc.outcomes(workflow text, version int,
+        OUT status text, OUT result jsonb, OUT new_status text, OUT new_result jsonb, OUT instances bigint, OUT example text)
+    RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_outcomes';
+COMMENT ON FUNCTION wfproc.outcomes(text, int) IS
+'how the closed instances of a workflow would have ended under another version, given the same events: how many for each pair of what was and what would have been, with one of them; new_status running: it would still be open; error: its handler would have raised';
+
+CREATE FUNCTION wfproc.compare(id1 text, id2 text, OUT seq bigint, OUT event1 text, OUT at1 timestamptz, OUT state1 jsonb,
+        OUT event2 text, OUT at2 timestamptz, OUT state2 jsonb)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_compare';
+COMMENT ON FUNCTION wfproc.compare(text, text) IS
+'where two logs part: the first seq at which event, stamp, payload or digest differ, with both sides (NULL: that log has ended); all NULL where they are the same';
+
+CREATE FUNCTION wfproc.forecast(id text, until timestamptz, extra jsonb = '[]',
+        OUT seq bigint, OUT at timestamptz, OUT event text, OUT state jsonb, OUT actions jsonb, OUT error text)
+    RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_forecast';
+COMMENT ON FUNCTION wfproc.forecast(text, timestamptz, jsonb) IS
+'what would happen up to a time: folds on with what is in the agenda, the timers that this leads to, and extra events [{"event": ..., "payload": ..., "at": ...}]; nothing is written or sent, and no answer comes from others';
+
+CREATE FUNCTION wfproc.forecasts(workflow text, until timestamptz, extra jsonb = '[]',
+        OUT id text, OUT status text, OUT seq bigint, OUT clock timestamptz, OUT state jsonb, OUT error text)
+    RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_forecasts';
+COMMENT ON FUNCTION wfproc.forecasts(text, timestamptz, jsonb) IS 'where each open instance of a workflow would be at that time, a row each';
+
+CREATE FUNCTION wfproc.fork(id text, seq bigint, new_id text, paused bool = true)
+    RETURNS text LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_fork';
+COMMENT ON FUNCTION wfproc.fork(text, bigint, text, bool) IS
+'starts a new instance from the past of another: its log up to seq, then $fork, which names the source, its seq and hash; timers and mail are not taken along; returns new_id; 22023 where the log has no such seq, 42710 where new_id exists';
+
+CREATE FUNCTION wfproc.verify_all(workflow text, max int = 1000, after text = '', OUT id text, OUT ok bool, OUT first_bad_seq bigint,
+        OUT reason text)
+    RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_verify_all';
+COMMENT ON FUNCTION wfproc.verify_all(text, int, text) IS 'verify() of a workflow''s instances, at most max of them, in the order of their ids after the given one';
+
+CREATE FUNCTION wfproc.redact(id text, seq bigint, reason text)
+    RETURNS bool LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wfproc_redact';
+COMMENT ON FUNCTION wfproc.redact(text, bigint, text) IS
+'asks for the payload of an event in the log to be erased: its SHA-256 stays, so the chain still verifies; needs a snapshot at or after seq (55000); logged as $redact; false where it was erased already; operate';
+
+CREATE FUNCTION wfproc.export_log(id text)
+    RETURNS SETOF jsonb LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wfproc_export_log';
+COMMENT ON FUNCTION wfproc.export_log(text) IS 'an instance''s log as JSON, a line each: first the instance, then its events with their hashes';
+
+CREATE FUNCTION wfproc.export_xes(workflow text)
+    RETURNS xml LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wfproc_export_xes';
+COMMENT ON FUNCTION wfproc.export_xes(text) IS 'the logs of a workflow''s instances as XES (IEEE 1849), for tools of process mining';
+
+CREATE FUNCTION wfproc.import_log(lines jsonb, workflow text = NULL)
+    RETURNS text LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_import_log';
+COMMENT ON FUNCTION wfproc.import_log(jsonb, text) IS
+'takes a log that export_log() gave, as one JSON array, into this database, with the same hashes, and returns its id; the instance is paused; workflow: another name for it here; 42704 no such workflow or version, 42710 the id exists, 22000 a hash does not fit; owner of the workflow only';
+
+/*
+ * Seals.
+ */
+
+CREATE FUNCTION wfproc.seal() RETURNS text LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_seal';
+COMMENT ON FUNCTION wfproc.seal() IS
+'writes a seal over the heads of all logs and returns it as text, to be kept elsewhere; owner of the extension only';
+
+CREATE FUNCTION wfproc.check_seal(seal text, OUT id text, OUT problem text, OUT seq bigint)
+    RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wfproc_check_seal';
+COMMENT ON FUNCTION wfproc.check_seal(text) IS
+'what does not fit a seal any more: instances that were removed, cut or changed since, with the first seq that is missing or not as sealed; no rows: all that was sealed is still there as it was; 22023 no seal, or one of another database; owner of the extension, or pg_read_all_data';
 
 /*
  * Inside a handler.
@@ -480,6 +650,28 @@ CREATE VIEW wfproc.workflows WITH (security_barrier) AS
     WHERE wfproc.may(w.workflow_id, 'read');
 COMMENT ON VIEW wfproc.workflows IS 'definitions with their current version; at_home says whether they act in this database';
 
+CREATE VIEW wfproc.versions WITH (security_barrier) AS
+    SELECT w.name AS workflow, v.version, v.version OPERATOR(pg_catalog.=) w.current_version AS current, v.handler, v.code_sha256,
+           v.migrate, v.migrate_sha256, v.search_path, v.defined_at
+    FROM wfproc.version v JOIN wfproc.workflow w ON w.workflow_id OPERATOR(pg_catalog.=) v.workflow_id
+    WHERE wfproc.may(v.workflow_id, 'read');
+COMMENT ON VIEW wfproc.versions IS 'published versions with the SHA-256 of their code; show_code() shows it';
+
+CREATE VIEW wfproc.rollouts WITH (security_barrier) AS
+    SELECT r.rollout_id, w.name AS workflow, r.version, r.from_version, r.at, r.attributes, r.created_by, r.created_at,
+           CASE WHEN r.cancelled_at IS NOT NULL THEN 'cancelled' WHEN r.stopped_at IS NOT NULL THEN 'stopped' ELSE 'in force' END AS status,
+           (SELECT pg_catalog.count(*) FROM wfproc.instance i WHERE i.workflow_id OPERATOR(pg_catalog.=) r.workflow_id
+              AND i.closed_at IS NULL AND i.attributes OPERATOR(pg_catalog.@>) r.attributes
+              AND (i.version OPERATOR(pg_catalog.=) r.from_version
+                OR r.from_version IS NULL AND i.version OPERATOR(pg_catalog.<) r.version)) AS pending,
+           (SELECT pg_catalog.count(*) FROM wfproc.instance i WHERE i.workflow_id OPERATOR(pg_catalog.=) r.workflow_id
+              AND i.attributes OPERATOR(pg_catalog.@>) r.attributes
+              AND i.version OPERATOR(pg_catalog.=) r.version) AS done,
+           r.failures AS failed, r.max_failures
+    FROM wfproc.rollout r JOIN wfproc.workflow w ON w.workflow_id OPERATOR(pg_catalog.=) r.workflow_id
+    WHERE wfproc.may(r.workflow_id, 'read');
+COMMENT ON VIEW wfproc.rollouts IS 'upgrades of whole workflows: pending counts open instances that it has still to reach, done those of its version, failed those whose migrate raised';
+
 CREATE VIEW wfproc.instances WITH (security_barrier) AS
     SELECT i.id, w.name AS workflow, i.version, i.status, i.parent, i.attributes, i.started_at, i.live_from, i.closed_at,
            i.result, i.error, i.attempts, i.retry_at, i.cancelling,
@@ -517,6 +709,10 @@ CREATE VIEW wfproc.dead_letters WITH (security_barrier) AS
     WHERE wfproc.may(d.workflow_id, 'read');
 COMMENT ON VIEW wfproc.dead_letters IS 'events that will not be handled, with the reason; workflow is the addressee''s, or the sender''s where there is no addressee';
 
+CREATE VIEW wfproc.seals AS
+    SELECT s.number, s.at, s.instances, s.events, s.root, s.previous, s.hash FROM wfproc.seal s;
+COMMENT ON VIEW wfproc.seals IS 'seals that were written; what proves something is the text that seal() returned, kept elsewhere';
+
 /*
  * Rights: nothing for PUBLIC.  grant_usage() is how an administrator lets a role in; each function then checks what it may.
  */
@@ -532,7 +728,7 @@ BEGIN
         RAISE EXCEPTION 'argument "role" must not be null' USING ERRCODE = 'null_value_not_allowed';
     END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA wfproc TO %I', role);
-    EXECUTE format('GRANT SELECT ON wfproc.workflows, wfproc.instances, wfproc.registry, wfproc.workers, wfproc.dead_letters TO %I', role);
+    EXECUTE format('GRANT SELECT ON wfproc.workflows, wfproc.versions, wfproc.rollouts, wfproc.instances, wfproc.registry, wfproc.workers, wfproc.dead_letters TO %I', role);
     FOR f IN SELECT p.oid::regprocedure AS signature FROM pg_proc p
              WHERE p.pronamespace = 'wfproc'::regnamespace
                AND p.proname <> ALL ('{refuse_change,adopt,grant_usage}') LOOP

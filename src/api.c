@@ -224,7 +224,7 @@ require_movable(const char *id, const WfMail *mail)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("event \"%s\" of instance \"%s\" is a timer", name, id),
 				 errhint("Only its instance's handler can cancel or replace it, with cancel_timer() or set_timer().")));
-	if (WF_IS_ENGINE_EVENT(name) || strcmp(name, "start") == 0 || strcmp(name, "cancel") == 0)
+	if ((WF_IS_ENGINE_EVENT(name) && strcmp(name, "$upgrade") != 0) || strcmp(name, "start") == 0 || strcmp(name, "cancel") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("event \"%s\" of instance \"%s\" cannot be taken back or moved", name, id),

@@ -24,9 +24,9 @@
 #include "catalog.h"
 
 static const char *const relation_names[WF_RELATIONS] = {
-	"home", "workflow", "version", "instance", "event", "mailbox", "dead_letter", "link", "snapshot", "idempotency",
-	"acl", "instance_pkey", "instance_id_key", "event_pkey", "mailbox_pkey", "mailbox_due_idx", "dead_letter_pkey",
-	"link_pkey", "snapshot_pkey", "instance_seq", "mail_seq"
+	"home", "workflow", "version", "rollout", "instance", "event", "mailbox", "dead_letter", "link", "snapshot", "idempotency",
+	"acl", "seal", "instance_pkey", "instance_id_key", "event_pkey", "mailbox_pkey", "mailbox_due_idx", "dead_letter_pkey",
+	"link_pkey", "snapshot_pkey", "rollout_seq", "instance_seq", "mail_seq"
 };
 
 static bool valid = false;

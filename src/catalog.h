@@ -14,6 +14,7 @@ typedef enum WfRelation
 	WF_HOME,
 	WF_WORKFLOW,
 	WF_VERSION,
+	WF_ROLLOUT,
 	WF_INSTANCE,
 	WF_EVENT,
 	WF_MAILBOX,
@@ -22,6 +23,7 @@ typedef enum WfRelation
 	WF_SNAPSHOT,
 	WF_IDEMPOTENCY,
 	WF_ACL,
+	WF_SEAL,
 	WF_INSTANCE_PKEY,
 	WF_INSTANCE_ID_KEY,
 	WF_EVENT_PKEY,
@@ -30,6 +32,7 @@ typedef enum WfRelation
 	WF_DEAD_LETTER_PKEY,
 	WF_LINK_PKEY,
 	WF_SNAPSHOT_PKEY,
+	WF_ROLLOUT_SEQ,
 	WF_INSTANCE_SEQ,
 	WF_MAIL_SEQ,
 	WF_RELATIONS				/* how many there are */

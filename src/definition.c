@@ -71,6 +71,23 @@ enum
 
 enum
 {
+	ROLLOUT_ID = 1,
+	ROLLOUT_WORKFLOW_ID,
+	ROLLOUT_VERSION,
+	ROLLOUT_FROM_VERSION,
+	ROLLOUT_AT,
+	ROLLOUT_ATTRIBUTES,
+	ROLLOUT_MAX_FAILURES,
+	ROLLOUT_FAILURES,
+	ROLLOUT_CREATED_BY,
+	ROLLOUT_CREATED_AT,
+	ROLLOUT_CANCELLED_AT,
+	ROLLOUT_STOPPED_AT,
+	ROLLOUT_COLUMNS = ROLLOUT_STOPPED_AT
+};
+
+enum
+{
 	ACL_WORKFLOW_ID = 1,
 	ACL_ROLE,
 	ACL_PRIVILEGE,
@@ -183,6 +200,51 @@ load_grants(int workflow_id)
 	return grants;
 }
 
+static int
+compare_rollouts(const ListCell *a, const ListCell *b)
+{
+	const WfRollout *x = lfirst(a);
+	const WfRollout *y = lfirst(b);
+
+	if (x->at != y->at)
+		return x->at < y->at ? -1 : 1;
+	return x->rollout_id < y->rollout_id ? -1 : x->rollout_id > y->rollout_id;
+}
+
+static WfRollout *
+read_rollout(const WfScan *scan)
+{
+	WfRollout  *rollout = palloc0(sizeof(WfRollout));
+
+	rollout->rollout_id = DatumGetInt32(column(scan, ROLLOUT_ID));
+	rollout->version = DatumGetInt32(column(scan, ROLLOUT_VERSION));
+	if (!scan->nulls[ROLLOUT_FROM_VERSION - 1])
+		rollout->from_version = DatumGetInt32(column(scan, ROLLOUT_FROM_VERSION));
+	rollout->at = DatumGetTimestampTz(column(scan, ROLLOUT_AT));
+	rollout->attributes = DatumGetJsonbPCopy(column(scan, ROLLOUT_ATTRIBUTES));
+	rollout->by = text_column(scan, ROLLOUT_CREATED_BY);
+	return rollout;
+}
+
+/*
+ * The roll-outs of a workflow that are in force, by stamp.  There are few of them altogether.
+ */
+static List *
+load_rollouts(int workflow_id)
+{
+	List	   *rollouts = NIL;
+	WfScan		scan;
+
+	begin_scan(&scan, WF_ROLLOUT, ROLLOUT_COLUMNS, "rollout_pkey", 0, NULL);
+	while (next_row(&scan))
+		if (DatumGetInt32(column(&scan, ROLLOUT_WORKFLOW_ID)) == workflow_id &&
+			scan.nulls[ROLLOUT_CANCELLED_AT - 1] && scan.nulls[ROLLOUT_STOPPED_AT - 1])
+			rollouts = lappend(rollouts, read_rollout(&scan));
+	end_scan(&scan);
+	list_sort(rollouts, compare_rollouts);
+	return rollouts;
+}
+
 /*
  * The events that a workflow accepts from outside; NULL says all.
  */
@@ -236,6 +298,7 @@ read_workflow(const WfScan *scan)
 	workflow->current_version = DatumGetInt32(column(scan, WORKFLOW_CURRENT_VERSION));
 	workflow->at_home = is_home(column(scan, WORKFLOW_HOME));
 	workflow->grants = load_grants(workflow->workflow_id);
+	workflow->rollouts = load_rollouts(workflow->workflow_id);
 	read_settings(scan, workflow);
 	return workflow;
 }
@@ -298,6 +361,9 @@ wf_definition_read_version(int workflow_id, int version, WfPublished *published)
 	{
 		published->handler = wf_row_text(scan.values, scan.nulls, VERSION_HANDLER);
 		published->code = wf_row_text(scan.values, scan.nulls, VERSION_CODE);
+		published->migrate = wf_row_text(scan.values, scan.nulls, VERSION_MIGRATE);
+		published->migrate_code = wf_row_text(scan.values, scan.nulls, VERSION_MIGRATE_CODE);
+		wf_row_bytes(scan.values, scan.nulls, VERSION_MIGRATE_SHA256, published->migrate_sha256, WF_SHA256_LEN);
 		published->search_path = wf_row_text(scan.values, scan.nulls, VERSION_SEARCH_PATH);
 		wf_row_bytes(scan.values, scan.nulls, VERSION_CODE_SHA256, published->sha256, WF_SHA256_LEN);
 	}

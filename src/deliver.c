@@ -273,6 +273,7 @@ fill_row(const WfLetter *letter, const WfWorkflow *workflow, const WfAction *act
 	row->id = letter->id;
 	row->workflow_id = workflow->workflow_id;
 	row->version = action == NULL || action->version == 0 ? workflow->current_version : action->version;
+	row->first_version = row->version;
 	row->status = WF_RUNNING;
 	row->started_at = letter->event.at;
 	row->live_from = action == NULL || action->live_from == WF_NO_STAMP ? letter->from->row.live_from : action->live_from;

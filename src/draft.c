@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
 #include "check.h"
@@ -15,6 +16,7 @@
 #include "eventlog.h"
 #include "guc.h"
 #include "inbox.h"
+#include "letter.h"
 #include "object.h"
 #include "suspect.h"
 
@@ -60,11 +62,26 @@ wf_draft_can_go_on(const WfDraft *draft, TimestampTz now)
 	return !draft->stopped && !draft->broken && draft->row.status == WF_RUNNING && draft->row.retry_at <= now;
 }
 
+static Jsonb *
+reply_among(const List *actions)
+{
+	ListCell   *lc;
+
+	foreach(lc, actions)
+	{
+		const WfAction *action = lfirst(lc);
+
+		if (action->kind == WF_ACTION_REPLY)
+			return action->json;
+	}
+	return NULL;
+}
+
 /*
  * Adds a row to the log: the fold becomes after, with the row's hash.
  */
 static void
-add_to_log(WfDraft *draft, WfOutput *output, const WfFold *after, const WfEvent *event, int64 digest, Jsonb *reply)
+add_to_log(WfDraft *draft, WfOutput *output, const WfFold *after, const WfEvent *event, int64 digest, const List *actions)
 {
 	WfLogRow   *row = palloc0(sizeof(WfLogRow));
 
@@ -73,7 +90,7 @@ add_to_log(WfDraft *draft, WfOutput *output, const WfFold *after, const WfEvent 
 	row->recorded_at = output->now;
 	row->event = *event;
 	row->digest = digest;
-	row->reply = reply;
+	row->reply = reply_among(actions);
 	row->live = draft->live = after->clock >= draft->row.live_from;
 	wf_eventlog_chain(draft->fold.hash, row, row->hash);
 	if (output->log_count == output->log_size)
@@ -91,21 +108,23 @@ add_to_log(WfDraft *draft, WfOutput *output, const WfFold *after, const WfEvent 
 	draft->fold = *after;
 	memcpy(draft->fold.hash, row->hash, WF_SHA256_LEN);
 	draft->steps++;
+	if (output->watcher != NULL)
+		output->watcher->added(&draft->fold, row, actions, output->watcher->arg);
 }
 
 /*
  * Logs an event of the engine's own, because of a mail (NULL: of none).  Where that is a control event its stamp is the
  * instance's clock, so that it does not move it: a process that lags goes on from where it was.  Where it takes the place
- * of an event its stamp is that event's.
+ * of an event its stamp is that event's.  Returns NULL, or the error of a migrate function: then nothing was logged.
  */
-void
+ErrorData *
 wf_draft_log_engine_event(WfDraft *draft, WfOutput *output, const char *name, Jsonb *payload, const WfMail *mail)
 {
 	WfEvent		event = {0};
 	WfFold		after;
 	List	   *actions;
 	int64		digest;
-	ErrorData  *error;
+	ErrorData  *error = NULL;
 
 	event.mail_id = mail == NULL ? 0 : mail->event.mail_id;
 	event.at = mail == NULL ? draft->fold.clock : Max(draft->fold.clock, mail->event.at);
@@ -114,9 +133,11 @@ wf_draft_log_engine_event(WfDraft *draft, WfOutput *output, const char *name, Js
 		event.at = draft->row.started_at;
 	event.name = pstrdup(name);
 	event.payload = payload;
-	(void) wf_process_step(draft->workflow, draft->version, &draft->row, &draft->fold, &event, false, &after, &actions, &digest,
-						   &error);
-	add_to_log(draft, output, &after, &event, digest, NULL);
+	if (wf_process_step(draft->workflow, draft->version, &draft->row, &draft->fold, &event, false, &after, &actions, &digest,
+						&error) == WF_STEP_FAILED)
+		return error;
+	add_to_log(draft, output, &after, &event, digest, NIL);
+	return NULL;
 }
 
 /*
@@ -191,15 +212,15 @@ wf_draft_clear_failures(WfDraft *draft)
 	draft->row_changed = true;
 }
 
-static void
-pause_instance(WfDraft *draft, WfOutput *output, const char *reason)
+void
+wf_draft_pause(WfDraft *draft, WfOutput *output, const char *reason)
 {
 	draft->row.status = WF_PAUSED;
 	draft->row.retry_at = DT_NOBEGIN;
 	draft->row.error = pstrdup(reason);
 	draft->row_changed = true;
 	draft->stopped = true;
-	wf_draft_log_engine_event(draft, output, "$pause", engine_payload(reason), NULL);
+	(void) wf_draft_log_engine_event(draft, output, "$pause", engine_payload(reason), NULL);
 }
 
 /*
@@ -211,14 +232,14 @@ give_up(WfDraft *draft, WfOutput *output, WfMail *mail, const char *reason)
 	switch (draft->workflow->on_failure)
 	{
 		case WF_ON_FAILURE_PAUSE:
-			pause_instance(draft, output, reason);
+			wf_draft_pause(draft, output, reason);
 			break;
 		case WF_ON_FAILURE_FAIL:
-			wf_draft_log_engine_event(draft, output, "$fail", engine_payload(reason), mail);
+			(void) wf_draft_log_engine_event(draft, output, "$fail", engine_payload(reason), mail);
 			wf_draft_close(draft, output, WF_FAILED, NULL, reason);
 			break;
 		case WF_ON_FAILURE_DEAD_LETTER:
-			wf_draft_log_engine_event(draft, output, "$skip", engine_payload(reason), mail);
+			(void) wf_draft_log_engine_event(draft, output, "$skip", engine_payload(reason), mail);
 			wf_draft_finish_mail(draft, output, mail);
 			if (mail->timer != NULL)
 				wf_draft_forget_timer(draft, mail);
@@ -261,6 +282,11 @@ step_failed(WfDraft *draft, WfOutput *output, WfMail *mail, const ErrorData *err
 	char	   *reason = psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message);
 
 	draft->stopped = true;
+	if (output->watcher != NULL)
+	{
+		output->watcher->failed(&draft->fold, &mail->event, error, output->watcher->arg);
+		return;
+	}
 	/* skip() looks for the first that is not postponed */
 	mail->rewrite |= mail->row_postponed;
 	if (is_passing(error) && ++draft->repeats <= MAX_REPEATS)
@@ -283,21 +309,6 @@ step_failed(WfDraft *draft, WfOutput *output, WfMail *mail, const ErrorData *err
 		draft->row.retry_at = output->now + retry_delay_us(draft->workflow, draft->row.attempts);
 	else
 		give_up(draft, output, mail, reason);
-}
-
-static Jsonb *
-reply_among(const List *actions)
-{
-	ListCell   *lc;
-
-	foreach(lc, actions)
-	{
-		const WfAction *action = lfirst(lc);
-
-		if (action->kind == WF_ACTION_REPLY)
-			return action->json;
-	}
-	return NULL;
 }
 
 /*
@@ -334,7 +345,7 @@ step_done(WfDraft *draft, WfOutput *output, WfMail *mail, const WfFold *after, c
 		wf_draft_forget_timer(draft, mail);
 	if (after->changed_seq == after->seq && draft->row.state_timers)
 		wf_draft_cancel_state_timers(draft, output, draft->fold.state, after->state);
-	add_to_log(draft, output, after, &mail->event, digest, reply_among(actions));
+	add_to_log(draft, output, after, &mail->event, digest, actions);
 	if (after->changed_seq == after->seq)
 		wf_inbox_offer_again(draft);
 	wf_draft_clear_failures(draft);
@@ -374,6 +385,44 @@ handle_event(WfDraft *draft, WfOutput *output, WfMail *mail)
 }
 
 /*
+ * Whether the roll-out concerns the process as it is now.
+ */
+static bool
+is_concerned(const WfDraft *draft, const WfRollout *rollout, TimestampTz at)
+{
+	if (rollout->at > at || rollout->version == draft->fold.version)
+		return false;
+	if (rollout->from_version != 0 ? rollout->from_version != draft->fold.version : rollout->version < draft->fold.version)
+		return false;
+	return JB_ROOT_COUNT(rollout->attributes) == 0 ||
+		DatumGetBool(DirectFunctionCall2(jsonb_contains, JsonbPGetDatum(draft->row.attributes),
+										 JsonbPGetDatum(rollout->attributes)));
+}
+
+/*
+ * A roll-out is an upgrade of each process before its first event that is stamped at or after it.  Returns false where that
+ * has failed: the process pauses, and the event stays.
+ */
+static bool
+roll_out(WfDraft *draft, WfOutput *output, TimestampTz at)
+{
+	ListCell   *lc;
+
+	foreach(lc, draft->workflow->rollouts)
+	{
+		WfRollout  *rollout = lfirst(lc);
+
+		if (draft->fold.started && is_concerned(draft, rollout, at) &&
+			!wf_draft_upgrade(draft, output, wf_letter_rollout(output, draft, rollout)))
+		{
+			output->rollout_failures = lappend_int(output->rollout_failures, rollout->rollout_id);
+			return false;
+		}
+	}
+	return true;
+}
+
+/*
  * Handles what wf_inbox_next() gives.  Returns whether that was an event which its handler has handled.
  */
 bool
@@ -382,7 +431,7 @@ wf_draft_handle(WfDraft *draft, WfOutput *output)
 	WfMail	   *mail = wf_inbox_next(draft, output->now);
 
 	if (!WF_IS_ENGINE_EVENT(mail->event.name))
-		return handle_event(draft, output, mail);
+		return roll_out(draft, output, mail->event.at) && handle_event(draft, output, mail);
 	wf_draft_obey(draft, output, mail);
 	return false;
 }
@@ -401,5 +450,5 @@ wf_draft_blame(WfDraft *draft, WfOutput *output, int64 seq)
 	draft->row.error = reason;
 	draft->row_changed = true;
 	if (draft->row.crashes >= wf_max_crashes)
-		pause_instance(draft, output, reason);
+		wf_draft_pause(draft, output, reason);
 }

@@ -119,6 +119,13 @@ typedef struct WfWithdrawal
 	WfPlace		place;
 } WfWithdrawal;
 
+/* a row of the log whose payload is to be erased */
+typedef struct WfRedaction
+{
+	int64		instance_id;
+	int64		seq;
+} WfRedaction;
+
 typedef struct WfLinkChange
 {
 	int64		instance_id;
@@ -126,9 +133,21 @@ typedef struct WfLinkChange
 	bool		added;			/* else removed */
 } WfLinkChange;
 
+/*
+ * Somebody who only wants to know what would happen: nothing will be written, and an event that fails is not tried again.
+ * added: after each row of the log, with the fold that it led to.  failed: an event, after which the draft has stopped.
+ */
+typedef struct WfWatcher
+{
+	void		(*added) (const WfFold *fold, const WfLogRow *row, const List *actions, void *arg);
+	void		(*failed) (const WfFold *fold, const WfEvent *event, const ErrorData *error, void *arg);
+	void	   *arg;
+} WfWatcher;
+
 /* what the steps of a turn lead to, written at its end */
 typedef struct WfOutput
 {
+	const WfWatcher *watcher;	/* NULL: it is a turn */
 	Snapshot	snapshot;		/* to read with */
 	TimestampTz now;			/* recorded_at */
 	int64		orders;			/* mails made so far */
@@ -144,6 +163,8 @@ typedef struct WfOutput
 	List	   *later;			/* of WfReady *: what posts are waited for */
 	List	   *claims;			/* of WfClaim * */
 	List	   *link_changes;	/* of WfLinkChange * */
+	List	   *redactions;		/* of WfRedaction * */
+	List	   *rollout_failures;	/* of rollout_id */
 } WfOutput;
 
 extern void wf_draft_from_process(WfDraft *draft, const WfProcess *process);

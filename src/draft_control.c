@@ -23,7 +23,7 @@ change_status(WfDraft *draft, WfOutput *output, const WfMail *mail)
 	if (draft->broken || (pausing && draft->row.status == WF_PAUSED) ||
 		(!pausing && draft->row.status != WF_PAUSED && draft->row.attempts == 0))
 		return;
-	wf_draft_log_engine_event(draft, output, mail->event.name, mail->event.payload, mail);
+	(void) wf_draft_log_engine_event(draft, output, mail->event.name, mail->event.payload, mail);
 	wf_draft_clear_failures(draft);
 	draft->row.status = pausing ? WF_PAUSED : WF_RUNNING;
 	draft->row_changed = true;
@@ -37,7 +37,7 @@ static void
 terminate(WfDraft *draft, WfOutput *output, const WfMail *mail)
 {
 	if (!draft->broken)
-		wf_draft_log_engine_event(draft, output, "$terminate", mail->event.payload, mail);
+		(void) wf_draft_log_engine_event(draft, output, "$terminate", mail->event.payload, mail);
 	wf_draft_close(draft, output, WF_TERMINATED, NULL, wf_object_get_text(mail->event.payload, "reason"));
 }
 
@@ -49,15 +49,15 @@ retry_now(WfDraft *draft, WfOutput *output, const WfMail *mail)
 {
 	if (draft->broken || draft->row.status != WF_RUNNING || draft->row.retry_at == DT_NOBEGIN)
 		return;
-	wf_draft_log_engine_event(draft, output, "$retry", mail->event.payload, mail);
+	(void) wf_draft_log_engine_event(draft, output, "$retry", mail->event.payload, mail);
 	draft->row.retry_at = DT_NOBEGIN;
 	draft->row_changed = true;
 }
 
 static int64
-get_mail_id(Jsonb *payload)
+get_number(Jsonb *payload, const char *key)
 {
-	Jsonb	   *value = wf_object_get(payload, "mail_id");
+	Jsonb	   *value = wf_object_get(payload, key);
 	JsonbValue	scalar;
 
 	if (value == NULL || !JB_ROOT_IS_SCALAR(value) || !JsonbExtractScalar(&value->root, &scalar) ||
@@ -76,10 +76,10 @@ skip(WfDraft *draft, WfOutput *output, const WfMail *mail)
 	WfMail	   *failing = palloc(sizeof(WfMail));
 
 	if (draft->broken || (draft->row.attempts == 0 && draft->row.crashes == 0) ||
-		!wf_mailbox_find(draft->instance_id, get_mail_id(mail->event.payload), failing) ||
+		!wf_mailbox_find(draft->instance_id, get_number(mail->event.payload, "mail_id"), failing) ||
 		WF_IS_ENGINE_EVENT(failing->event.name) || strcmp(failing->event.name, "start") == 0)
 		return;
-	wf_draft_log_engine_event(draft, output, "$skip", mail->event.payload, mail);
+	(void) wf_draft_log_engine_event(draft, output, "$skip", mail->event.payload, mail);
 	draft->taken = lappend(draft->taken, failing);
 	output->handled = lappend(output->handled, failing);
 	if (failing->timer != NULL)
@@ -100,8 +100,76 @@ change_attributes(WfDraft *draft, WfOutput *output, const WfMail *mail)
 
 	if (draft->broken || changes == NULL || !JB_ROOT_IS_OBJECT(changes))
 		return;
-	wf_draft_log_engine_event(draft, output, "$attributes", mail->event.payload, mail);
+	(void) wf_draft_log_engine_event(draft, output, "$attributes", mail->event.payload, mail);
 	wf_draft_set_attributes(draft, changes);
+}
+
+/*
+ * A request to erase the payload of an event.  Logs with such rows are folded from a snapshot on: one is taken, and right
+ * after this row, whose digest is that of the state alone, so that it says of the snapshot whether it is the right one.
+ */
+static void
+redact(WfDraft *draft, WfOutput *output, WfMail *mail)
+{
+	WfRedaction *redaction = palloc(sizeof(WfRedaction));
+
+	redaction->instance_id = draft->instance_id;
+	redaction->seq = get_number(mail->event.payload, "seq");
+	if (draft->broken || !draft->fold.started || redaction->seq < 1 || redaction->seq > draft->fold.seq)
+	{
+		wf_draft_bury(draft, output, mail, draft->broken ? "the log cannot be folded" : "there is no such event yet");
+		return;
+	}
+	(void) wf_draft_log_engine_event(draft, output, "$redact", mail->event.payload, mail);
+	output->redactions = lappend(output->redactions, redaction);
+	draft->stopped = draft->wants_snapshot = true;
+}
+
+/*
+ * Switches to another version.  Where its migrate raises, the process pauses and false is returned.
+ */
+bool
+wf_draft_upgrade(WfDraft *draft, WfOutput *output, const WfMail *mail)
+{
+	int			version = wf_process_upgrade_to(&mail->event);
+	ErrorData  *error = wf_draft_log_engine_event(draft, output, "$upgrade", mail->event.payload, mail);
+
+	if (error != NULL)
+	{
+		wf_draft_pause(draft, output, psprintf("upgrade to version %d: %s: %s", version,
+											   unpack_sql_state(error->sqlerrcode), error->message));
+		return false;
+	}
+	draft->row.version = version;
+	draft->row_changed = true;
+	draft->version = wf_workflow_version(draft->workflow, version);
+	if (draft->version->problem != NULL)
+		wf_draft_break(draft, draft->version->problem);
+	wf_inbox_offer_again(draft);
+	return true;
+}
+
+/*
+ * A request to upgrade.  One that is dated stays where it is when it fails, so that nothing after it is handled under the
+ * old version; resume() tries it again.
+ */
+static void
+upgrade(WfDraft *draft, WfOutput *output, WfMail *mail)
+{
+	bool		dated = mail->event.at != WF_AT_ONCE;
+
+	if (draft->broken)
+	{
+		wf_draft_finish_mail(draft, output, mail);
+		wf_draft_bury(draft, output, mail, "the log cannot be folded");
+	}
+	else if (wf_process_upgrade_to(&mail->event) == draft->fold.version || wf_draft_upgrade(draft, output, mail))
+		wf_draft_finish_mail(draft, output, mail);
+	else if (!dated)
+	{
+		wf_draft_finish_mail(draft, output, mail);
+		wf_draft_bury(draft, output, mail, draft->row.error);
+	}
 }
 
 /*
@@ -113,6 +181,11 @@ wf_draft_obey(WfDraft *draft, WfOutput *output, WfMail *mail)
 	const char *name = mail->event.name;
 
 	output->depth = mail->depth;
+	if (strcmp(name, "$upgrade") == 0)
+	{
+		upgrade(draft, output, mail);
+		return;
+	}
 	wf_draft_finish_mail(draft, output, mail);
 	if (strcmp(name, "$pause") == 0 || strcmp(name, "$resume") == 0)
 		change_status(draft, output, mail);
@@ -124,6 +197,8 @@ wf_draft_obey(WfDraft *draft, WfOutput *output, WfMail *mail)
 		skip(draft, output, mail);
 	else if (strcmp(name, "$attributes") == 0)
 		change_attributes(draft, output, mail);
+	else if (strcmp(name, "$redact") == 0)
+		redact(draft, output, mail);
 	else if (strcmp(name, "$monitor") == 0 || strcmp(name, "$demonitor") == 0)
 		(void) wf_draft_link(draft, output, WF_LINK_MONITOR, mail->event.sender, strcmp(name, "$monitor") == 0);
 	else if (strcmp(name, "$snapshot") == 0)

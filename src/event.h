@@ -21,6 +21,7 @@ typedef struct WfEvent
 	TimestampTz at;
 	char	   *name;
 	Jsonb	   *payload;
+	uint8	   *payload_sha256; /* of one that was erased; else NULL */
 	char	   *sender;			/* id of the instance that sent it, or NULL */
 	char	   *key;			/* idempotency key, or NULL */
 } WfEvent;

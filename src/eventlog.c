@@ -3,21 +3,26 @@
  *
  * Appended to by record.c, for instances whose shard this backend holds: so nobody else appends to the same chain, and the
  * primary key is the last fence (its violation is an error, and whoever meets it drops what it had cached).  Read by
- * replay.c, snapshot.c and monitor.c, on a standby too.  Rows are never changed.
+ * replay.c, snapshot.c, verify.c and monitor.c, on a standby too.  Rows are never changed, but for a payload that redact() has
+ * erased: its SHA-256, which the chain goes through, takes its place.
  */
 #include "postgres.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "catalog.h"
+#include "check.h"
 #include "clock.h"
 #include "eventlog.h"
 #include "rows.h"
@@ -26,6 +31,9 @@
 #define CHAIN_TAG "wfproc/1"
 /* between the fields of a row as it is hashed; names, senders and keys cannot contain it */
 #define FIELD_SEPARATOR '\x1f'
+
+/* of rows that come one by one, how many may wait to be written */
+#define WRITER_ROWS 1000
 
 /* columns of wfproc.event */
 enum
@@ -42,6 +50,7 @@ enum
 	COL_SENDER,
 	COL_IDEMPOTENCY_KEY,
 	COL_REPLY,
+	COL_PAYLOAD_SHA256,
 	COL_HASH,
 	COLUMNS = COL_HASH
 };
@@ -99,7 +108,10 @@ wf_eventlog_chain(const uint8 *previous, const WfLogRow *row, uint8 *hash)
 		initStringInfo(&buf);
 		MemoryContextSwitchTo(old);
 	}
-	wf_hash_jsonb(row->event.payload, payload);
+	if (row->event.payload_sha256 != NULL)
+		memcpy(payload, row->event.payload_sha256, WF_SHA256_LEN);
+	else
+		wf_hash_jsonb(row->event.payload, payload);
 	resetStringInfo(&buf);
 	append_int64(&buf, row->seq);
 	append_int64(&buf, wf_clock_unix_us(row->event.at));
@@ -139,6 +151,8 @@ fill_row(TupleTableSlot *slot, const WfLogRow *row)
 	wf_row_set_text(values, nulls, COL_SENDER, row->event.sender);
 	wf_row_set_text(values, nulls, COL_IDEMPOTENCY_KEY, row->event.key);
 	wf_row_set_jsonb(values, nulls, COL_REPLY, row->reply);
+	if (row->event.payload_sha256 != NULL)
+		wf_row_set_bytes(values, nulls, COL_PAYLOAD_SHA256, row->event.payload_sha256, WF_SHA256_LEN);
 	wf_row_set_bytes(values, nulls, COL_HASH, row->hash, WF_SHA256_LEN);
 }
 
@@ -172,6 +186,45 @@ wf_eventlog_append(WfLogRow **rows, int count)
 		wf_batch_end_row(batch);
 	}
 	wf_batch_close(batch);
+}
+
+struct WfLogWriter
+{
+	WfBatch    *batch;
+	MemoryContext memory;		/* where it was opened */
+};
+
+/*
+ * For a log that comes from elsewhere, row by row: each has its recorded_at and its hash already.
+ */
+WfLogWriter *
+wf_eventlog_writer_open(void)
+{
+	WfLogWriter *writer = palloc(sizeof(WfLogWriter));
+
+	writer->batch = wf_batch_open(WF_EVENT, COLUMNS, WRITER_ROWS);
+	writer->memory = CurrentMemoryContext;
+	return writer;
+}
+
+/*
+ * The row is copied, whatever memory it is in.
+ */
+void
+wf_eventlog_writer_put(WfLogWriter *writer, const WfLogRow *row)
+{
+	MemoryContext old = MemoryContextSwitchTo(writer->memory);
+
+	fill_row(wf_batch_begin_row(writer->batch), row);
+	wf_batch_end_row(writer->batch);
+	MemoryContextSwitchTo(old);
+}
+
+void
+wf_eventlog_writer_close(WfLogWriter *writer)
+{
+	wf_batch_close(writer->batch);
+	pfree(writer);
 }
 
 /*
@@ -215,6 +268,12 @@ read_tuple(HeapTuple tuple, TupleDesc desc, WfLogRow *row)
 	row->event.sender = wf_row_text(values, nulls, COL_SENDER);
 	row->event.key = wf_row_text(values, nulls, COL_IDEMPOTENCY_KEY);
 	row->reply = wf_row_jsonb(values, nulls, COL_REPLY);
+	row->event.payload_sha256 = NULL;
+	if (!nulls[COL_PAYLOAD_SHA256 - 1])
+	{
+		row->event.payload_sha256 = palloc(WF_SHA256_LEN);
+		wf_row_bytes(values, nulls, COL_PAYLOAD_SHA256, row->event.payload_sha256, WF_SHA256_LEN);
+	}
 	wf_row_bytes(values, nulls, COL_HASH, row->hash, WF_SHA256_LEN);
 }
 
@@ -268,4 +327,51 @@ wf_eventlog_last(int64 instance_id, Snapshot snapshot, uint8 *hash)
 	}
 	wf_eventlog_close(scan);
 	return seq;
+}
+
+/*
+ * The row without its payload, which must be there.
+ */
+static HeapTuple
+without_payload(Relation rel, HeapTuple tuple)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS];
+	uint8		sha256[WF_SHA256_LEN];
+
+	heap_deform_tuple(tuple, desc, values, nulls);
+	wf_hash_jsonb(wf_row_jsonb(values, nulls, COL_PAYLOAD), sha256);
+	wf_row_set_jsonb(values, nulls, COL_PAYLOAD, wf_check_empty_object());
+	wf_row_set_bytes(values, nulls, COL_PAYLOAD_SHA256, sha256, WF_SHA256_LEN);
+	return heap_form_tuple(desc, values, nulls);
+}
+
+/*
+ * Erases the payload of a row and leaves its SHA-256.  The caller holds the instance's shard, or the instance has closed.
+ * Returns false where there is no such row, or its payload was erased already.  What is erased is in the table's file until
+ * VACUUM, and in WAL and backups.
+ */
+bool
+wf_eventlog_erase(int64 instance_id, int64 seq)
+{
+	Relation	rel = wf_rows_open(WF_EVENT, RowExclusiveLock, COLUMNS);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	old;
+	bool		intact;
+
+	ScanKeyInit(&keys[0], COL_INSTANCE_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(instance_id));
+	ScanKeyInit(&keys[1], COL_SEQ, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(seq));
+	scan = systable_beginscan(rel, wf_catalog_oid(WF_EVENT_PKEY), true, snapshot, 2, keys);
+	old = systable_getnext(scan);
+	intact = HeapTupleIsValid(old) && heap_attisnull(old, COL_PAYLOAD_SHA256, RelationGetDescr(rel));
+	if (intact)
+		CatalogTupleUpdate(rel, &old->t_self, without_payload(rel, old));
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+	return intact;
 }

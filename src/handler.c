@@ -245,7 +245,7 @@ add_context(void *arg)
 	const WfStep *step = MyWfStep;
 
 	if (step != NULL)
-		errcontext("wfproc handler %s, instance \"%s\", event \"%s\", seq " INT64_FORMAT,
+		errcontext("wfproc %s, instance \"%s\", event \"%s\", seq " INT64_FORMAT,
 				   (const char *) arg, step->instance->id, step->event->name, step->seq);
 }
 
@@ -253,47 +253,55 @@ add_context(void *arg)
  * Refuses what cannot be a state.  NULL would be a silently lost update: state || NULL is NULL.
  */
 static Jsonb *
-check_state(const WfVersion *version, FunctionCallInfo fcinfo, Datum result)
+check_state(FunctionCallInfo fcinfo, Datum result, const char *what)
 {
 	Jsonb	   *state;
 
 	if (fcinfo->isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("handler %s returned NULL for event \"%s\"", version->handler, MyWfStep->event->name),
+				 errmsg("%s returned NULL for event \"%s\"", what, MyWfStep->event->name),
 				 errhint("Return the next state, a JSON object; RETURN state keeps it. Note that state || NULL is NULL.")));
 	state = DatumGetJsonbP(result);
 	if (!JB_ROOT_IS_OBJECT(state))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("handler %s returned a JSON %s for event \"%s\"", version->handler,
-						JB_ROOT_IS_SCALAR(state) ? "scalar" : "array", MyWfStep->event->name),
+				 errmsg("%s returned a JSON %s for event \"%s\"", what, JB_ROOT_IS_SCALAR(state) ? "scalar" : "array",
+						MyWfStep->event->name),
 				 errhint("A state is always a JSON object.")));
 	if (!MyWfStep->replaying)
 		wf_check_size(state, wf_max_state, "state", "wfproc.max_state");
 	return state;
 }
 
+/* a call of one of a version's functions */
+typedef struct Call
+{
+	FmgrInfo   *function;
+	const char *what;			/* "handler public.f": for errors */
+	Datum		args[3];
+} Call;
+
 /*
  * The call itself.
  */
 static Jsonb *
-invoke(WfVersion *version, Jsonb *state)
+invoke(const Call *call)
 {
 	LOCAL_FCINFO(fcinfo, 3);
-	ErrorContextCallback context = {error_context_stack, add_context, version->handler};
+	ErrorContextCallback context = {error_context_stack, add_context, unconstify(char *, call->what)};
 	Datum		result;
 	Jsonb	   *checked;
 
 	error_context_stack = &context;
-	InitFunctionCallInfoData(*fcinfo, &version->function, 3, C_COLLATION_OID, NULL, NULL);
-	fcinfo->args[0].value = JsonbPGetDatum(state);
-	fcinfo->args[1].value = CStringGetTextDatum(MyWfStep->event->name);
-	fcinfo->args[2].value = JsonbPGetDatum(MyWfStep->event->payload);
+	InitFunctionCallInfoData(*fcinfo, call->function, 3, C_COLLATION_OID, NULL, NULL);
 	for (int i = 0; i < 3; i++)
+	{
+		fcinfo->args[i].value = call->args[i];
 		fcinfo->args[i].isnull = false;
+	}
 	result = FunctionCallInvoke(fcinfo);
-	checked = check_state(version, fcinfo, result);
+	checked = check_state(fcinfo, result, call->what);
 	if (MyWfStep->overrun != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
@@ -325,10 +333,10 @@ take_error(MemoryContext caller, const WfWorkflow *workflow, WfExpired expired)
 }
 
 /*
- * One step's call, see handler.h.
+ * Calls a function as the step's, see handler.h.
  */
-Jsonb *
-wf_handler_call(WfWorkflow *workflow, WfVersion *version, WfStep *step, Jsonb *state, ErrorData **error)
+static Jsonb *
+call_in_step(WfWorkflow *workflow, WfVersion *version, WfStep *step, Call *call, ErrorData **error)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Jsonb	   *volatile result = NULL;
@@ -344,7 +352,7 @@ wf_handler_call(WfWorkflow *workflow, WfVersion *version, WfStep *step, Jsonb *s
 		Jsonb	   *fresh;
 
 		MemoryContextSwitchTo(step_memory);
-		fresh = invoke(version, state);
+		fresh = invoke(call);
 		AtEOXact_GUC(false, guc_level);
 		MemoryContextSwitchTo(caller);
 		result = memcpy(palloc(VARSIZE(fresh)), fresh, VARSIZE(fresh));
@@ -363,4 +371,34 @@ wf_handler_call(WfWorkflow *workflow, WfVersion *version, WfStep *step, Jsonb *s
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(step_memory);
 	return result;
+}
+
+/*
+ * The handler's call.  The name of the event is made in the memory of the step.
+ */
+Jsonb *
+wf_handler_call(WfWorkflow *workflow, WfVersion *version, WfStep *step, Jsonb *state, ErrorData **error)
+{
+	Call		call = {&version->function, version->what};
+	MemoryContext old = MemoryContextSwitchTo(step_memory);
+
+	call.args[0] = JsonbPGetDatum(state);
+	call.args[1] = CStringGetTextDatum(step->event->name);
+	call.args[2] = JsonbPGetDatum(step->event->payload);
+	MemoryContextSwitchTo(old);
+	return call_in_step(workflow, version, step, &call, error);
+}
+
+/*
+ * Turns the state over from one version to another, by the migrate function of this version.
+ */
+Jsonb *
+wf_handler_migrate(WfWorkflow *workflow, WfVersion *version, WfStep *step, Jsonb *state, int from, int to, ErrorData **error)
+{
+	Call		call = {&version->migrate, "migrate"};
+
+	call.args[0] = JsonbPGetDatum(state);
+	call.args[1] = Int32GetDatum(from);
+	call.args[2] = Int32GetDatum(to);
+	return call_in_step(workflow, version, step, &call, error);
 }

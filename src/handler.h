@@ -16,6 +16,10 @@ extern void wf_handler_stretch(void (*body) (void *arg), void *arg);
  */
 extern Jsonb *wf_handler_call(WfWorkflow *workflow, WfVersion *version, WfStep *step, Jsonb *state, ErrorData **error);
 
+/* the same for a version's migrate function, which the version must have */
+extern Jsonb *wf_handler_migrate(WfWorkflow *workflow, WfVersion *version, WfStep *step, Jsonb *state, int from, int to,
+								 ErrorData **error);
+
 /* between the transactions of a worker: spares the next steps a part of their cost */
 extern void wf_handler_keep_settings(void);
 

@@ -42,6 +42,7 @@ enum
 	COL_ID,
 	COL_WORKFLOW_ID,
 	COL_VERSION,
+	COL_FIRST_VERSION,
 	COL_ATTEMPTS,
 	COL_CRASHES,
 	COL_STATUS,
@@ -79,14 +80,31 @@ wf_instance_status_name(WfStatus status)
 	return status_names[status];
 }
 
+/*
+ * Finds a status by its name.  False where there is none of that name.
+ */
+bool
+wf_instance_parse_status(const char *name, WfStatus *status)
+{
+	for (int i = 0; i < lengthof(status_names); i++)
+	{
+		if (strcmp(status_names[i], name) == 0)
+		{
+			*status = (WfStatus) i;
+			return true;
+		}
+	}
+	return false;
+}
+
 static WfStatus
 parse_status(const char *name)
 {
-	for (int i = 0; i < lengthof(status_names); i++)
-		if (strcmp(status_names[i], name) == 0)
-			return (WfStatus) i;
-	elog(ERROR, "unknown status \"%s\"", name);
-	return WF_RUNNING;			/* not reached */
+	WfStatus	status = WF_RUNNING;
+
+	if (!wf_instance_parse_status(name, &status))
+		elog(ERROR, "unknown status \"%s\"", name);
+	return status;
 }
 
 /*
@@ -103,6 +121,7 @@ read_tuple(HeapTuple tuple, TupleDesc desc, WfInstance *instance)
 	instance->id = wf_row_text(values, nulls, COL_ID);
 	instance->workflow_id = DatumGetInt32(values[COL_WORKFLOW_ID - 1]);
 	instance->version = DatumGetInt32(values[COL_VERSION - 1]);
+	instance->first_version = DatumGetInt32(values[COL_FIRST_VERSION - 1]);
 	instance->status = parse_status(wf_row_text(values, nulls, COL_STATUS));
 	instance->attempts = DatumGetInt32(values[COL_ATTEMPTS - 1]);
 	instance->crashes = DatumGetInt32(values[COL_CRASHES - 1]);
@@ -246,8 +265,8 @@ insert_rows(const WfWorkflow *workflow, int version, TimestampTz live_from, Json
 	wf_spi_begin(&spi);
 	returned = wf_spi_execute(&plan,
 							  "INSERT INTO wfproc.instance "
-							  "(instance_id, id, workflow_id, version, started_at, live_from, attributes) "
-							  "SELECT u.instance_id, u.id, $4, $5, u.at, $6, $7 "
+							  "(instance_id, id, workflow_id, version, first_version, started_at, live_from, attributes) "
+							  "SELECT u.instance_id, u.id, $4, $5, $5, u.at, $6, $7 "
 							  "FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) AS u(instance_id, id, at) "
 							  "ON CONFLICT (id) DO NOTHING "
 							  "RETURNING instance_id",
@@ -282,39 +301,27 @@ generate_id(void)
 	return DatumGetCString(DirectFunctionCall1(uuid_out, DirectFunctionCall1(gen_random_uuid, (Datum) 0)));
 }
 
-static void
-already_exists(const char *id)
+/*
+ * Refuses an id that is taken.
+ */
+void
+wf_instance_refuse_id(const char *id, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_DUPLICATE_OBJECT),
 			 errmsg("instance \"%s\" already exists", id),
-			 errhint("Choose another id, or say if_exists => 'ignore'.")));
+			 errhint("%s", hint)));
 }
 
 /*
  * Inserts the row of one instance.  That its id is taken is an error, whoever has it, and since when.
  */
 static void
-insert_row(const WfStart *start, int64 instance_id, const char *id, int workflow_id)
+insert_one(Datum *values, bool *nulls, const char *id, const char *hint)
 {
 	Relation	rel = wf_rows_open(WF_INSTANCE, RowExclusiveLock, COLUMNS);
 	MemoryContext caller = CurrentMemoryContext;
-	Datum		values[COLUMNS];
-	bool		nulls[COLUMNS];
 
-	memset(nulls, true, sizeof(nulls));
-	wf_row_set(values, nulls, COL_INSTANCE_ID, Int64GetDatum(instance_id));
-	wf_row_set_text(values, nulls, COL_ID, id);
-	wf_row_set(values, nulls, COL_WORKFLOW_ID, Int32GetDatum(workflow_id));
-	wf_row_set(values, nulls, COL_VERSION, Int32GetDatum(start->version));
-	wf_row_set(values, nulls, COL_ATTEMPTS, Int32GetDatum(0));
-	wf_row_set(values, nulls, COL_CRASHES, Int32GetDatum(0));
-	wf_row_set_text(values, nulls, COL_STATUS, wf_instance_status_name(WF_RUNNING));
-	wf_row_set(values, nulls, COL_CANCELLING, BoolGetDatum(false));
-	wf_row_set(values, nulls, COL_STATE_TIMERS, BoolGetDatum(false));
-	wf_row_set(values, nulls, COL_STARTED_AT, TimestampTzGetDatum(start->at));
-	wf_row_set(values, nulls, COL_LIVE_FROM, TimestampTzGetDatum(start->live_from));
-	wf_row_set_jsonb(values, nulls, COL_ATTRIBUTES, start->attributes);
 	PG_TRY();
 	{
 		CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel), values, nulls));
@@ -329,11 +336,37 @@ insert_row(const WfStart *start, int64 instance_id, const char *id, int workflow
 		/* not caught for good: the error is only said in words of ours */
 		if (error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION && error->constraint_name != NULL &&
 			strcmp(error->constraint_name, "instance_id_key") == 0)
-			already_exists(id);
+			wf_instance_refuse_id(id, hint);
 		ReThrowError(error);
 	}
 	PG_END_TRY();
 	table_close(rel, NoLock);
+}
+
+/*
+ * The same for one that is started.
+ */
+static void
+insert_row(const WfStart *start, int64 instance_id, const char *id, int workflow_id)
+{
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS];
+
+	memset(nulls, true, sizeof(nulls));
+	wf_row_set(values, nulls, COL_INSTANCE_ID, Int64GetDatum(instance_id));
+	wf_row_set_text(values, nulls, COL_ID, id);
+	wf_row_set(values, nulls, COL_WORKFLOW_ID, Int32GetDatum(workflow_id));
+	wf_row_set(values, nulls, COL_VERSION, Int32GetDatum(start->version));
+	wf_row_set(values, nulls, COL_FIRST_VERSION, Int32GetDatum(start->version));
+	wf_row_set(values, nulls, COL_ATTEMPTS, Int32GetDatum(0));
+	wf_row_set(values, nulls, COL_CRASHES, Int32GetDatum(0));
+	wf_row_set_text(values, nulls, COL_STATUS, wf_instance_status_name(WF_RUNNING));
+	wf_row_set(values, nulls, COL_CANCELLING, BoolGetDatum(false));
+	wf_row_set(values, nulls, COL_STATE_TIMERS, BoolGetDatum(false));
+	wf_row_set(values, nulls, COL_STARTED_AT, TimestampTzGetDatum(start->at));
+	wf_row_set(values, nulls, COL_LIVE_FROM, TimestampTzGetDatum(start->live_from));
+	wf_row_set_jsonb(values, nulls, COL_ATTRIBUTES, start->attributes);
+	insert_one(values, nulls, id, "Choose another id, or say if_exists => 'ignore'.");
 }
 
 /*
@@ -477,6 +510,39 @@ changed_tuple(HeapTuple old, TupleDesc desc, const WfInstance *instance)
 }
 
 /*
+ * All columns.
+ */
+static void
+set_all(Datum *values, bool *nulls, const WfInstance *instance)
+{
+	wf_row_set(values, nulls, COL_INSTANCE_ID, Int64GetDatum(instance->instance_id));
+	wf_row_set_text(values, nulls, COL_ID, instance->id);
+	wf_row_set(values, nulls, COL_FIRST_VERSION, Int32GetDatum(instance->first_version));
+	wf_row_set(values, nulls, COL_WORKFLOW_ID, Int32GetDatum(instance->workflow_id));
+	wf_row_set(values, nulls, COL_STARTED_AT, TimestampTzGetDatum(instance->started_at));
+	wf_row_set(values, nulls, COL_LIVE_FROM, TimestampTzGetDatum(instance->live_from));
+	wf_row_set_text(values, nulls, COL_PARENT, instance->parent);
+	set_changing(values, nulls, instance);
+}
+
+/*
+ * Inserts the row of an instance that comes with a log, which is the caller's affair.  That its id is taken is an error
+ * (42710) with that hint.
+ */
+void
+wf_instance_add(const WfInstance *instance, const char *hint)
+{
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS];
+
+	memset(nulls, true, sizeof(nulls));
+	set_all(values, nulls, instance);
+	insert_one(values, nulls, instance->id, hint);
+	wf_wakeup_note_started(instance->instance_id);
+	CommandCounterIncrement();
+}
+
+/*
  * Inserts the rows of new instances, which have their numbers, and may have closed already.  Where an id is taken that is
  * the server's own error, unique_violation.  Their mail is the caller's affair.
  */
@@ -489,16 +555,8 @@ wf_instance_insert(WfInstance *const *instances, int count)
 	{
 		const WfInstance *instance = instances[i];
 		TupleTableSlot *slot = wf_batch_begin_row(batch);
-		Datum	   *values = slot->tts_values;
-		bool	   *nulls = slot->tts_isnull;
 
-		wf_row_set(values, nulls, COL_INSTANCE_ID, Int64GetDatum(instance->instance_id));
-		wf_row_set_text(values, nulls, COL_ID, instance->id);
-		wf_row_set(values, nulls, COL_WORKFLOW_ID, Int32GetDatum(instance->workflow_id));
-		wf_row_set(values, nulls, COL_STARTED_AT, TimestampTzGetDatum(instance->started_at));
-		wf_row_set(values, nulls, COL_LIVE_FROM, TimestampTzGetDatum(instance->live_from));
-		wf_row_set_text(values, nulls, COL_PARENT, instance->parent);
-		set_changing(values, nulls, instance);
+		set_all(slot->tts_values, slot->tts_isnull, instance);
 		wf_batch_end_row(batch);
 		wf_wakeup_note_started(instance->instance_id);
 		if (WF_IS_CLOSED(instance->status))

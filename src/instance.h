@@ -28,6 +28,7 @@ typedef struct WfInstance
 	char	   *id;
 	int			workflow_id;
 	int			version;
+	int			first_version;	/* that its log begins under */
 	WfStatus	status;
 	int			attempts;
 	int			crashes;
@@ -57,6 +58,7 @@ typedef struct WfStart
 
 extern int64 wf_instance_next_id(void);
 extern const char *wf_instance_status_name(WfStatus status);
+extern bool wf_instance_parse_status(const char *name, WfStatus *status);
 extern bool wf_instance_find(const char *id, WfInstance *instance);
 extern bool wf_instance_read(int64 instance_id, Snapshot snapshot, WfInstance *instance);
 extern WfWorkflow *wf_instance_get(const char *id, WfPrivilege privilege, WfInstance *instance);
@@ -65,6 +67,8 @@ extern void wf_instance_require_accepts(const WfWorkflow *workflow, const char *
 extern char *wf_instance_start(WfWorkflow *workflow, const WfStart *start);
 extern void wf_instance_start_many(WfWorkflow *workflow, const char *const *ids, const TimestampTz *ats, int count,
 								   TimestampTz live_from, int64 *instance_ids);
+extern void wf_instance_refuse_id(const char *id, const char *hint);
+extern void wf_instance_add(const WfInstance *instance, const char *hint);
 extern void wf_instance_insert(WfInstance *const *instances, int count);
 extern void wf_instance_update(const WfInstance *instance);
 

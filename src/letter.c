@@ -6,6 +6,7 @@
  */
 #include "postgres.h"
 
+#include "inbox.h"
 #include "letter.h"
 #include "object.h"
 
@@ -197,4 +198,21 @@ wf_letter_dead(WfOutput *output, const char *sender, TimestampTz at, const char 
 	letter->depth = output->depth + 1;
 	letter->from_engine = letter->silent = true;
 	output->letters = lappend(output->letters, letter);
+}
+
+/*
+ * The event that a roll-out is for one process; it is in no mailbox.
+ */
+WfMail *
+wf_letter_rollout(WfOutput *output, WfDraft *draft, const WfRollout *rollout)
+{
+	JsonbParseState *parse = NULL;
+	WfEvent		event = {.at = rollout->at,.name = "$upgrade"};
+
+	wf_object_begin(&parse);
+	wf_object_text(&parse, "by", rollout->by);
+	wf_object_int(&parse, "version", rollout->version);
+	wf_object_int(&parse, "rollout", rollout->rollout_id);
+	event.payload = wf_object_end(&parse);
+	return wf_inbox_make(output, draft->instance_id, &event, 0);
 }

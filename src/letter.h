@@ -14,6 +14,7 @@ extern void wf_letter_terminate(WfOutput *output, WfDraft *from, const char *id,
 extern void wf_letter_monitor(WfOutput *output, WfDraft *from, const char *id, bool on);
 extern void wf_letter_close(WfOutput *output, WfDraft *from, const char *what, const char *id);
 extern void wf_letter_unknown(WfOutput *output, WfDraft *watcher, const char *id);
+extern WfMail *wf_letter_rollout(WfOutput *output, WfDraft *draft, const WfRollout *rollout);
 extern void wf_letter_dead(WfOutput *output, const char *sender, TimestampTz at, const char *id, const WfEvent *event,
 						   const char *reason);
 extern TimestampTz wf_letter_stamp(const WfDraft *from);

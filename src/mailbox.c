@@ -21,6 +21,7 @@
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -503,7 +504,7 @@ wf_mailbox_find_control(int64 instance_id, TimestampTz upto, Snapshot snapshot, 
 		CHECK_FOR_INTERRUPTS();
 		if (DatumGetTimestampTz(values[COL_AT - 1]) > upto)
 			break;
-		found = WF_IS_ENGINE_EVENT(VARDATA_ANY(DatumGetTextPP(values[COL_NAME - 1])));
+		found = strcmp(TextDatumGetCString(values[COL_NAME - 1]), "$terminate") == 0;
 	}
 	if (found)
 		read_row(values, nulls, &tid, mail);

@@ -1,6 +1,6 @@
 /*
- * monitor.c: the SQL functions that read an instance: state, digest, history, agenda, replay, verify; and the trigger that
- * keeps the log as it is.
+ * monitor.c: the SQL functions that read an instance: state (and states), digest, history, agenda, replay, compare, verify;
+ * and the trigger that keeps the log as it is.
  *
  * All look through the caller's snapshot, so that they agree with each other and with a plain SELECT in one statement.
  * They never act and never write: they work in a read-only transaction and on a standby.  The caller must have the right to
@@ -19,6 +19,7 @@
 #include "utils/tuplestore.h"
 
 #include "action.h"
+#include "census.h"
 #include "check.h"
 #include "clock.h"
 #include "compat.h"
@@ -28,12 +29,14 @@
 #include "mailbox.h"
 #include "replay.h"
 #include "rows.h"
-#include "snapshot.h"
+#include "verify.h"
 
 /* most rows that one call of history() or agenda() returns */
 #define MAX_LIST 100000
 
 PG_FUNCTION_INFO_V1(wfproc_state);
+PG_FUNCTION_INFO_V1(wfproc_states);
+PG_FUNCTION_INFO_V1(wfproc_compare);
 PG_FUNCTION_INFO_V1(wfproc_digest);
 PG_FUNCTION_INFO_V1(wfproc_history);
 PG_FUNCTION_INFO_V1(wfproc_agenda);
@@ -78,27 +81,91 @@ return_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 }
 
 /*
- * state(id) -> the state after the last event
+ * The arguments (as_of, known_at) of a look into the past.
+ */
+static WfReplayLimit
+get_limit(FunctionCallInfo fcinfo)
+{
+	WfReplayLimit limit = WF_REPLAY_NO_LIMIT;
+
+	if (!PG_ARGISNULL(1))
+		limit.as_of = PG_GETARG_TIMESTAMPTZ(1);
+	if (!PG_ARGISNULL(2))
+		limit.known_at = PG_GETARG_TIMESTAMPTZ(2);
+	return limit;
+}
+
+/*
+ * state(id, as_of, known_at) -> the state after the last event within both
  */
 Datum
 wfproc_state(PG_FUNCTION_ARGS)
 {
+	WfReplayLimit limit = get_limit(fcinfo);
 	WfInstance	instance;
 	WfWorkflow *workflow;
 	WfFold		fold;
 	WfDivergence divergence;
-	int64		snapshot_seq;
 
 	wf_check_not_in_handler("state");
 	workflow = get_readable(fcinfo, &instance);
-	wf_replay_load(workflow, &instance, GetActiveSnapshot(), &fold, &snapshot_seq, &divergence);
-	if (divergence.seq != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_WF_DIVERGED),
-				 errmsg("replay of instance \"%s\" differs from its log at seq %lld: %s",
-						instance.id, (long long) divergence.seq, divergence.reason),
-				 errhint("wfproc.verify() checks the whole log, wfproc.replay() shows each step.")));
+	wf_replay_upto(workflow, &instance, GetActiveSnapshot(), limit, &fold, &divergence);
+	wf_replay_require(&instance, &divergence);
 	PG_RETURN_JSONB_P(fold.state);
+}
+
+/*
+ * One row of states(), in a memory context that is reset after each.
+ */
+static void
+put_state(ReturnSetInfo *result, WfWorkflow *workflow, int64 instance_id, WfReplayLimit limit)
+{
+	WfInstance	instance;
+	WfFold		fold;
+	WfDivergence divergence;
+	Datum		values[4];
+	bool		nulls[4];
+
+	CHECK_FOR_INTERRUPTS();
+	if (!wf_instance_read(instance_id, GetActiveSnapshot(), &instance))
+		return;
+	wf_replay_upto(workflow, &instance, GetActiveSnapshot(), limit, &fold, &divergence);
+	wf_replay_require(&instance, &divergence);
+	wf_row_set_text(values, nulls, 1, instance.id);
+	wf_row_set(values, nulls, 2, Int64GetDatum(fold.seq));
+	wf_row_set(values, nulls, 3, Int32GetDatum(fold.version));
+	wf_row_set_jsonb(values, nulls, 4, fold.state);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/*
+ * states(workflow, as_of, known_at) -> the same for each instance that had begun by as_of
+ */
+Datum
+wfproc_states(PG_FUNCTION_ARGS)
+{
+	WfReplayLimit limit = get_limit(fcinfo);
+	WfCensus	which = {.order_by_id = true,.started_by = limit.as_of};
+	WfWorkflow *workflow;
+	MemoryContext memory;
+	MemoryContext old;
+	int64	   *instance_ids;
+	int			count;
+
+	wf_check_not_in_handler("states");
+	workflow = wf_census_workflow(fcinfo, WF_PRIV_READ);
+	InitMaterializedSRF(fcinfo, 0);
+	instance_ids = wf_census_take(workflow, &which, &count);
+	memory = AllocSetContextCreate(CurrentMemoryContext, "wfproc states", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(memory);
+	for (int i = 0; i < count; i++)
+	{
+		put_state((ReturnSetInfo *) fcinfo->resultinfo, workflow, instance_ids[i], limit);
+		MemoryContextReset(memory);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(memory);
+	return (Datum) 0;
 }
 
 /*
@@ -292,7 +359,26 @@ show_step(const WfLogRow *row, const WfFold *fold, const List *actions, bool div
 }
 
 /*
- * replay(id, upto) -> each step again, from the first.  Where it cannot go on it ends in a row without a state.
+ * Says where a replay and the log part.  Another version is expected to lead elsewhere: there only where it gets stuck.
+ */
+static void
+warn(const WfInstance *instance, const WfReplayRows *rows, const WfDivergence *divergence, const WfVersion *version)
+{
+	if (version != NULL && divergence->stuck_seq != 0)
+		ereport(WARNING,
+				(errcode(ERRCODE_WF_DIVERGED),
+				 errmsg("version %d does not get past seq %lld of instance \"%s\": %s", version->version,
+						(long long) divergence->stuck_seq, instance->id, divergence->stuck_reason)));
+	else if (version == NULL && rows->differs_at != 0)
+		ereport(WARNING,
+				(errcode(ERRCODE_WF_DIVERGED),
+				 errmsg("replay of instance \"%s\" differs from its log at seq %lld: %s", instance->id,
+						(long long) rows->differs_at,
+						rows->differs_at == divergence->seq ? divergence->reason : "digest differs")));
+}
+
+/*
+ * replay(id, upto, version) -> each step again, from the first.  Where it cannot go on it ends in a row without a state.
  */
 Datum
 wfproc_replay(PG_FUNCTION_ARGS)
@@ -300,6 +386,7 @@ wfproc_replay(PG_FUNCTION_ARGS)
 	WfReplayRows rows = {(ReturnSetInfo *) fcinfo->resultinfo, 0, 0};
 	WfInstance	instance;
 	WfWorkflow *workflow;
+	WfVersion  *version = NULL;
 	WfFold		fold;
 	WfDivergence divergence;
 
@@ -310,71 +397,132 @@ wfproc_replay(PG_FUNCTION_ARGS)
 				 errmsg("argument \"upto\" must not be negative, got %lld", (long long) PG_GETARG_INT64(1)),
 				 errhint("It is a seq of the log; NULL is for all of it.")));
 	workflow = get_readable(fcinfo, &instance);
+	if (!PG_ARGISNULL(2))
+		version = wf_replay_version(workflow, PG_GETARG_INT32(2));
 	InitMaterializedSRF(fcinfo, 0);
-	wf_replay_all(workflow, &instance, GetActiveSnapshot(), PG_ARGISNULL(1) ? PG_INT64_MAX : PG_GETARG_INT64(1),
-				  show_step, &rows, &fold, &divergence);
-	if (divergence.seq > rows.last_seq)
-		put_replay_row(&rows, divergence.seq, NULL, NULL, NULL, true);
+	wf_replay_under(workflow, version, &instance, GetActiveSnapshot(), PG_ARGISNULL(1) ? PG_INT64_MAX : PG_GETARG_INT64(1),
+					show_step, &rows, &fold, &divergence);
+	if (divergence.code != 0)
+		wf_replay_require(&instance, &divergence);
+	if (divergence.stuck_seq > rows.last_seq)
+		put_replay_row(&rows, divergence.stuck_seq, NULL, NULL, NULL, true);
 	if (rows.differs_at == 0)
 		rows.differs_at = divergence.seq;
-	if (rows.differs_at != 0)
-		ereport(WARNING,
-				(errcode(ERRCODE_WF_DIVERGED),
-				 errmsg("replay of instance \"%s\" differs from its log at seq %lld: %s", instance.id,
-						(long long) rows.differs_at,
-						rows.differs_at == divergence.seq ? divergence.reason : "digest differs")));
+	warn(&instance, &rows, &divergence, version);
 	return (Datum) 0;
 }
 
-/* what verify() compares a snapshot with while it folds */
-typedef struct WfSnapshotCheck
+/* one of the two logs that compare() reads side by side */
+typedef struct WfSide
 {
-	WfFold		snapshot;
-	bool		present;
-	bool		differs;
-} WfSnapshotCheck;
+	WfInstance	instance;
+	WfWorkflow *workflow;
+	WfLogScan  *scan;
+	WfLogRow	row;
+	bool		ended;
+} WfSide;
 
-/*
- * A WfReplayVisitor: compares the state with the snapshot's of this seq; stops where the log differs.
- */
-static bool
-check_step(const WfLogRow *row, const WfFold *fold, const List *actions, bool diverged, void *arg)
+static void
+open_side(FunctionCallInfo fcinfo, int argno, const char *argument, WfSide *side)
 {
-	WfSnapshotCheck *check = arg;
-	uint8		expected[WF_SHA256_LEN];
-	uint8		actual[WF_SHA256_LEN];
+	memset(side, 0, sizeof(WfSide));
+	side->workflow = wf_instance_get(wf_check_name(fcinfo, argno, argument), WF_PRIV_READ, &side->instance);
+}
 
-	if (check->present && check->snapshot.seq == row->seq)
-	{
-		wf_hash_jsonb(check->snapshot.state, expected);
-		wf_hash_jsonb(fold->state, actual);
-		check->differs = memcmp(actual, expected, WF_SHA256_LEN) != 0 ||
-			check->snapshot.clock != fold->clock || check->snapshot.version != fold->version;
-	}
-	return !diverged;
+static void
+hash_payload(const WfEvent *event, uint8 *hash)
+{
+	if (event->payload_sha256 != NULL)
+		memcpy(hash, event->payload_sha256, WF_SHA256_LEN);
+	else
+		wf_hash_jsonb(event->payload, hash);
 }
 
 /*
- * Folds the whole log; *bad is the first thing that does not fit, its reason NULL where all does.  The log's own faults go before the snapshot's.
+ * Whether both logs say the same here.
+ */
+static bool
+same_row(const WfLogRow *a, const WfLogRow *b)
+{
+	uint8		x[WF_SHA256_LEN];
+	uint8		y[WF_SHA256_LEN];
+
+	if (a->digest != b->digest || a->event.at != b->event.at || strcmp(a->event.name, b->event.name) != 0)
+		return false;
+	hash_payload(&a->event, x);
+	hash_payload(&b->event, y);
+	return memcmp(x, y, WF_SHA256_LEN) == 0;
+}
+
+/*
+ * The first seq at which the logs differ; 0: nowhere.  The rows there are left in the sides.
+ */
+static int64
+find_parting(WfSide *a, WfSide *b)
+{
+	int64		seq = 0;
+	bool		same = true;
+
+	a->scan = wf_eventlog_open(a->instance.instance_id, 0, GetActiveSnapshot());
+	b->scan = wf_eventlog_open(b->instance.instance_id, 0, GetActiveSnapshot());
+	while (same && !a->ended)
+	{
+		CHECK_FOR_INTERRUPTS();
+		a->ended = !wf_eventlog_next(a->scan, &a->row);
+		b->ended = !wf_eventlog_next(b->scan, &b->row);
+		seq++;
+		same = a->ended ? b->ended : !b->ended && same_row(&a->row, &b->row);
+	}
+	return same ? 0 : seq;
+}
+
+/*
+ * What one side has at the seq where they part: event, stamp and state, columns of the result from "column" on.
  */
 static void
-verify(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, WfDivergence *bad)
+set_side(Datum *values, bool *nulls, int column, WfSide *side, int64 seq)
 {
-	WfSnapshotCheck check = {0};
-	const char *problem;
+	WfReplayLimit limit = WF_REPLAY_NO_LIMIT;
 	WfFold		fold;
+	WfDivergence divergence;
 
-	check.present = wf_snapshot_load(instance->instance_id, snapshot, &check.snapshot, &problem);
-	wf_replay_all(workflow, instance, snapshot, PG_INT64_MAX, check_step, &check, &fold, bad);
-	if (bad->reason != NULL)
+	if (side->ended)
 		return;
-	if (check.differs)
-		problem = "the log leads to another state";
-	if (problem != NULL)
+	wf_row_set_text(values, nulls, column, side->row.event.name);
+	wf_row_set(values, nulls, column + 1, TimestampTzGetDatum(side->row.event.at));
+	limit.upto = seq;
+	wf_replay_upto(side->workflow, &side->instance, GetActiveSnapshot(), limit, &fold, &divergence);
+	wf_replay_require(&side->instance, &divergence);
+	wf_row_set_jsonb(values, nulls, column + 2, fold.state);
+}
+
+/*
+ * compare(id1, id2) -> where two logs part
+ */
+Datum
+wfproc_compare(PG_FUNCTION_ARGS)
+{
+	WfSide		sides[2];
+	Datum		values[7];
+	bool		nulls[7];
+	int64		seq;
+
+	wf_check_not_in_handler("compare");
+	open_side(fcinfo, 0, "id1", &sides[0]);
+	open_side(fcinfo, 1, "id2", &sides[1]);
+	/* the second may have thrown the first one's away */
+	sides[0].workflow = wf_workflow_get(sides[0].instance.workflow_id);
+	memset(nulls, true, sizeof(nulls));
+	seq = find_parting(&sides[0], &sides[1]);
+	if (seq != 0)
 	{
-		bad->seq = check.snapshot.seq;
-		bad->reason = psprintf("snapshot differs: %s", problem);
+		wf_row_set(values, nulls, 1, Int64GetDatum(seq));
+		set_side(values, nulls, 2, &sides[0], seq);
+		set_side(values, nulls, 5, &sides[1], seq);
 	}
+	wf_eventlog_close(sides[0].scan);
+	wf_eventlog_close(sides[1].scan);
+	return return_row(fcinfo, values, nulls);
 }
 
 /*
@@ -391,7 +539,7 @@ wfproc_verify(PG_FUNCTION_ARGS)
 
 	wf_check_not_in_handler("verify");
 	workflow = get_readable(fcinfo, &instance);
-	verify(workflow, &instance, GetActiveSnapshot(), &bad);
+	wf_verify_instance(workflow, &instance, GetActiveSnapshot(), &bad);
 	memset(nulls, true, sizeof(nulls));
 	wf_row_set(values, nulls, 1, BoolGetDatum(bad.reason == NULL));
 	if (bad.reason != NULL)

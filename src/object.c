@@ -5,6 +5,8 @@
  */
 #include "postgres.h"
 
+#include "utils/numeric.h"
+
 #include "object.h"
 
 static void
@@ -47,6 +49,16 @@ wf_object_optional(JsonbParseState **parse, const char *key, const char *string)
 {
 	if (string != NULL)
 		wf_object_text(parse, key, string);
+}
+
+void
+wf_object_int(JsonbParseState **parse, const char *key, int64 number)
+{
+	JsonbValue	value = {.type = jbvNumeric};
+
+	push_string(parse, WJB_KEY, key);
+	value.val.numeric = int64_to_numeric(number);
+	pushJsonbValue(parse, WJB_VALUE, &value);
 }
 
 /*

@@ -7,10 +7,12 @@
 #include "postgres.h"
 
 #include "lib/stringinfo.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 
 #include "check.h"
 #include "handler.h"
+#include "object.h"
 #include "process.h"
 #include "step.h"
 
@@ -60,15 +62,61 @@ digest_of(Jsonb *state, const List *actions)
 }
 
 /*
+ * The version that a $upgrade names; 0: none.
+ */
+int
+wf_process_upgrade_to(const WfEvent *event)
+{
+	Jsonb	   *value = wf_object_get(event->payload, "version");
+	JsonbValue	number;
+
+	if (value == NULL || !JB_ROOT_IS_SCALAR(value) || !JsonbExtractScalar(&value->root, &number) || number.type != jbvNumeric)
+		return 0;
+	return DatumGetInt32(DirectFunctionCall1(numeric_int4, NumericGetDatum(number.val.numeric)));
+}
+
+/*
+ * The state under another version: by each version's migrate on the way up, where it has one; by the one of the version
+ * itself on the way down.  NULL with *error where one raises.
+ */
+static Jsonb *
+migrate(WfWorkflow *workflow, WfStep *step, Jsonb *state, int from, int to, ErrorData **error)
+{
+	int			last = from;
+
+	*error = NULL;
+	for (int number = to > from ? from + 1 : to; number <= to && state != NULL; number++)
+	{
+		WfVersion  *version = wf_workflow_version(workflow, number);
+
+		if (version->has_migrate && version->problem == NULL)
+		{
+			state = wf_handler_migrate(workflow, version, step, state, last, number, error);
+			last = number;
+		}
+	}
+	return state;
+}
+
+/*
  * An event of the engine's own: numbered, hashed and timed like any other; no handler sees it.
  */
-static void
-engine_step(const WfFold *before, const WfEvent *event, WfFold *after, List **actions)
+static WfStepEnd
+engine_step(WfWorkflow *workflow, WfStep *step, const WfFold *before, WfFold *after, ErrorData **error)
 {
+	int			version;
+
 	*after = *before;
-	after->clock = Max(before->clock, event->at);
-	after->seq = before->seq + 1;
-	*actions = NIL;
+	after->seq = step->seq;
+	after->clock = step->now;
+	if (strcmp(step->event->name, "$upgrade") != 0)
+		return WF_STEP_DONE;
+	version = wf_process_upgrade_to(step->event);
+	if (version == 0 || version == before->version)
+		return WF_STEP_DONE;
+	after->state = migrate(workflow, step, before->state, before->version, version, error);
+	after->version = version;
+	return after->state != NULL ? WF_STEP_DONE : WF_STEP_FAILED;
 }
 
 /*
@@ -78,6 +126,13 @@ bool
 wf_process_same_state(const Jsonb *a, const Jsonb *b)
 {
 	return a == b || (VARSIZE(a) == VARSIZE(b) && memcmp(a, b, VARSIZE(a)) == 0);
+}
+
+static void
+note_change(const WfFold *before, WfFold *after)
+{
+	if (!wf_process_same_state(before->state, after->state))
+		after->changed_seq = after->seq;
 }
 
 /*
@@ -93,18 +148,21 @@ wf_process_step(WfWorkflow *workflow, WfVersion *version, const WfInstance *inst
 	const WfAction *last;
 	Jsonb	   *state;
 
-	if (WF_IS_ENGINE_EVENT(event->name))
-	{
-		engine_step(before, event, after, actions);
-		*digest = digest_of(after->state, NIL);
-		return WF_STEP_DONE;
-	}
 	step.instance = instance;
 	step.seq = before->seq + 1;
 	step.now = Max(before->clock, event->at);
 	step.event = event;
 	step.replaying = replaying;
 	step.memory = CurrentMemoryContext;
+	if (WF_IS_ENGINE_EVENT(event->name))
+	{
+		*actions = NIL;
+		if (engine_step(workflow, &step, before, after, error) == WF_STEP_FAILED)
+			return WF_STEP_FAILED;
+		note_change(before, after);
+		*digest = digest_of(after->state, NIL);
+		return WF_STEP_DONE;
+	}
 	state = wf_handler_call(workflow, version, &step, before->state, error);
 	if (state == NULL)
 		return WF_STEP_FAILED;
@@ -122,8 +180,7 @@ wf_process_step(WfWorkflow *workflow, WfVersion *version, const WfInstance *inst
 	after->started = true;
 	if (last == NULL || last->kind != WF_ACTION_REJECT)
 		after->state = state;
-	if (!wf_process_same_state(before->state, after->state))
-		after->changed_seq = step.seq;
+	note_change(before, after);
 	*digest = digest_of(after->state, *actions);
 	return WF_STEP_DONE;
 }

@@ -32,6 +32,7 @@ typedef enum WfStepEnd
 } WfStepEnd;
 
 extern void wf_process_init_fold(WfFold *fold, int version);
+extern int	wf_process_upgrade_to(const WfEvent *event);
 extern bool wf_process_same_state(const Jsonb *a, const Jsonb *b);
 extern WfStepEnd wf_process_step(WfWorkflow *workflow, WfVersion *version, const WfInstance *instance,
 								 const WfFold *before, const WfEvent *event, bool replaying,

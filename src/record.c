@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "commands/async.h"
 #include "storage/proc.h"
 #include "utils/snapmgr.h"
@@ -23,6 +24,7 @@
 #include "object.h"
 #include "record.h"
 #include "snapshot.h"
+#include "spi.h"
 #include "wakeup.h"
 
 /* how long to wait for an id or a key that another transaction is about to use */
@@ -361,6 +363,34 @@ change_links(WfTurn *turn)
 }
 
 /*
+ * Counts the instances whose upgrade has failed; a roll-out with too many stops.
+ */
+static void
+count_rollout_failures(WfTurn *turn)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[] = {INT4OID, TIMESTAMPTZOID};
+	ListCell   *lc;
+	WfSpi		spi;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	wf_spi_begin(&spi);
+	foreach(lc, turn->output.rollout_failures)
+	{
+		Datum		values[] = {Int32GetDatum(lfirst_int(lc)), TimestampTzGetDatum(turn->now)};
+
+		(void) wf_spi_execute(&plan,
+							  "UPDATE wfproc.rollout SET failures = failures + 1,"
+							  " stopped_at = CASE WHEN failures + 1 >= max_failures THEN COALESCE(stopped_at, $2) ELSE stopped_at END"
+							  " WHERE rollout_id = $1",
+							  lengthof(types), types, values, NULL, false, SPI_OK_UPDATE);
+	}
+	wf_spi_end(&spi);
+	PopActiveSnapshot();
+	wf_workflow_changed();
+}
+
+/*
  * Whether a snapshot of the draft is to be written with this turn.
  */
 static bool
@@ -411,6 +441,22 @@ write_draft(WfDraft *draft)
 }
 
 /*
+ * After the snapshots, which take the place of what is erased.
+ */
+static void
+erase_payloads(WfTurn *turn)
+{
+	ListCell   *lc;
+
+	foreach(lc, turn->output.redactions)
+	{
+		const WfRedaction *redaction = lfirst(lc);
+
+		(void) wf_eventlog_erase(redaction->instance_id, redaction->seq);
+	}
+}
+
+/*
  * Writes it all.
  */
 void
@@ -429,6 +475,8 @@ wf_record_all(WfTurn *turn)
 	number_timers(turn);
 	bury_all(turn);
 	change_links(turn);
+	if (turn->output.rollout_failures != NIL)
+		count_rollout_failures(turn);
 	foreach(lc, wf_lineup_drafts(turn->lineup))
 	{
 		WfDraft    *draft = lfirst(lc);
@@ -436,5 +484,6 @@ wf_record_all(WfTurn *turn)
 		if (draft->loaded && !draft->absent)
 			write_draft(draft);
 	}
+	erase_payloads(turn);
 	CommandCounterIncrement();
 }

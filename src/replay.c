@@ -1,9 +1,12 @@
 /*
  * replay.c: folds the log of an instance again, from its snapshot or from the first event.
  *
- * Called to activate a process (turn.c) and by the functions that read (monitor.c).  Nothing is carried out: what a step
- * asks for is only compared, by its digest, with what the log says that it led to.  A difference is told to the caller,
- * never passed over.  Works on a standby.
+ * Called to activate a process (turn.c) and by the functions that read (monitor.c, rehearse.c).  Nothing is carried out:
+ * what a step asks for is only compared, by its digest, with what the log says that it led to.  A difference is told to the
+ * caller, never passed over.  Works on a standby.
+ *
+ * The code is that of the version which handled each event, or one version's throughout: then $upgrade is a row like any
+ * other, and changes neither code nor state.
  */
 #include "postgres.h"
 
@@ -11,6 +14,7 @@
 #include "utils/memutils.h"
 
 #include "check.h"
+#include "errors.h"
 #include "eventlog.h"
 #include "handler.h"
 #include "replay.h"
@@ -23,9 +27,10 @@ typedef struct Replay
 {
 	WfWorkflow *workflow;
 	WfVersion  *version;
+	bool		one_version;	/* it is that one throughout */
 	const WfInstance *instance;
 	Snapshot	snapshot;
-	int64		upto;			/* the last seq wanted */
+	WfReplayLimit limit;
 	WfReplayVisitor visitor;	/* or NULL */
 	void	   *visitor_arg;
 	MemoryContext memory;		/* the caller's, for what is returned */
@@ -50,6 +55,17 @@ diverge(Replay *replay, int64 seq, const char *reason)
 }
 
 /*
+ * The same where no state comes after the difference.
+ */
+static void
+get_stuck(Replay *replay, int64 seq, const char *reason)
+{
+	diverge(replay, seq, reason);
+	replay->divergence->stuck_seq = seq;
+	replay->divergence->stuck_reason = MemoryContextStrdup(replay->memory, reason);
+}
+
+/*
  * Whether the row is the next one of its chain: the seq that is due, and the hash that its content gives.
  */
 static bool
@@ -59,13 +75,33 @@ check_chain(Replay *replay, const WfLogRow *row)
 
 	if (row->seq != replay->fold->seq + 1)
 	{
-		diverge(replay, replay->fold->seq + 1, "row missing");
+		get_stuck(replay, replay->fold->seq + 1, "row missing");
 		return false;
 	}
 	wf_eventlog_chain(replay->fold->hash, row, hash);
 	if (memcmp(hash, row->hash, WF_SHA256_LEN) != 0)
 	{
-		diverge(replay, row->seq, "hash differs");
+		get_stuck(replay, row->seq, "hash differs");
+		return false;
+	}
+	return true;
+}
+
+/*
+ * The event as it is to be folded.  False where its payload, which it needs, was erased.
+ */
+static bool
+get_event(Replay *replay, const WfLogRow *row, WfEvent *event)
+{
+	bool		upgrade = strcmp(row->event.name, "$upgrade") == 0;
+
+	*event = row->event;
+	if (replay->one_version && upgrade)
+		/* to no version */
+		event->payload = wf_check_empty_object();
+	else if (event->payload_sha256 != NULL && (upgrade || !WF_IS_ENGINE_EVENT(event->name)))
+	{
+		get_stuck(replay, row->seq, "payload erased");
 		return false;
 	}
 	return true;
@@ -80,18 +116,21 @@ fold_row(Replay *replay, const WfLogRow *row, List **actions)
 {
 	WfFold	   *fold = replay->fold;
 	WfFold		after;
+	WfEvent		event;
 	int64		digest;
 	ErrorData  *error;
 
-	switch (wf_process_step(replay->workflow, replay->version, replay->instance, fold, &row->event, true, &after, actions,
+	if (!get_event(replay, row, &event))
+		return false;
+	switch (wf_process_step(replay->workflow, replay->version, replay->instance, fold, &event, true, &after, actions,
 							&digest, &error))
 	{
 		case WF_STEP_FAILED:
-			diverge(replay, row->seq, psprintf("handler failed: %s", error->message));
+			get_stuck(replay, row->seq, psprintf("handler failed: %s", error->message));
 			replay->failed = true;
 			return false;
 		case WF_STEP_POSTPONED:
-			diverge(replay, row->seq, "handler postpones the event");
+			get_stuck(replay, row->seq, "handler postpones the event");
 			return false;
 		case WF_STEP_DONE:
 			break;
@@ -108,18 +147,45 @@ fold_row(Replay *replay, const WfLogRow *row, List **actions)
 }
 
 /*
- * The version's code, or an error that says why it cannot be run.
+ * Why a version cannot be run, for users.
  */
-static WfVersion *
-usable_version(WfWorkflow *workflow, int number)
+static char *
+problem_of(const WfWorkflow *workflow, const WfVersion *version)
+{
+	return psprintf("version %d of workflow \"%s\" cannot be run: %s", version->version, workflow->name, version->problem);
+}
+
+/*
+ * A version's code, or an error that says why it cannot be run: 42704 where there is no such version.
+ */
+WfVersion *
+wf_replay_version(WfWorkflow *workflow, int number)
 {
 	WfVersion  *version = wf_workflow_version(workflow, number);
 
 	if (version->problem != NULL)
 		ereport(ERROR,
 				(errcode(version->problem_code),
-				 errmsg("version %d of workflow \"%s\" cannot be run: %s", number, workflow->name, version->problem)));
+				 errmsg("%s", problem_of(workflow, version))));
 	return version;
+}
+
+/*
+ * Takes the code that is to handle the next row.  False where it cannot be run.
+ */
+static bool
+take_code(Replay *replay, const WfLogRow *row)
+{
+	if (replay->one_version ||
+		(replay->version != NULL && replay->version->version == replay->fold->version))
+		return true;
+	replay->version = wf_workflow_version(replay->workflow, replay->fold->version);
+	if (replay->version->problem == NULL)
+		return true;
+	if (replay->divergence->seq == 0)
+		replay->divergence->code = replay->version->problem_code;
+	get_stuck(replay, row->seq, problem_of(replay->workflow, replay->version));
+	return false;
 }
 
 /*
@@ -132,18 +198,25 @@ take_row(Replay *replay, const WfLogRow *row)
 	bool		going;
 
 	CHECK_FOR_INTERRUPTS();
-	if (replay->version == NULL)
-		replay->version = usable_version(replay->workflow, replay->fold->version);
 	replay->current = 1 - replay->current;
 	MemoryContextReset(replay->step_memory[replay->current]);
 	MemoryContextSwitchTo(replay->step_memory[replay->current]);
-	going = check_chain(replay, row) && fold_row(replay, row, &actions);
+	going = check_chain(replay, row) && take_code(replay, row) && fold_row(replay, row, &actions);
 	if (going && replay->visitor != NULL)
 		going = replay->visitor(row, replay->fold, actions, replay->differs, replay->visitor_arg);
 	else
 		going = going && replay->divergence->seq == 0;
 	MemoryContextSwitchTo(replay->memory);
 	return going;
+}
+
+/*
+ * Whether a row is wanted.  The clock is the greatest stamp so far, so a row's own stamp is all that can pass the limit.
+ */
+static bool
+is_within(const WfReplayLimit *limit, const WfLogRow *row)
+{
+	return row->seq <= limit->upto && row->event.at <= limit->as_of && row->recorded_at <= limit->known_at;
 }
 
 /*
@@ -156,8 +229,8 @@ take_rows(void *arg)
 	WfLogScan  *scan = wf_eventlog_open(replay->instance->instance_id, replay->fold->seq, replay->snapshot);
 	WfLogRow	row;
 
-	while (replay->fold->seq < replay->upto && wf_eventlog_next(scan, &row))
-		if (!take_row(replay, &row))
+	while (replay->fold->seq < replay->limit.upto && wf_eventlog_next(scan, &row))
+		if (!is_within(&replay->limit, &row) || !take_row(replay, &row))
 			break;
 
 	/*
@@ -188,52 +261,135 @@ fold_log(Replay *replay)
 static void
 first_fold(const WfInstance *instance, WfFold *fold)
 {
-	wf_process_init_fold(fold, instance->version);
+	wf_process_init_fold(fold, instance->first_version);
 	wf_eventlog_first_hash(instance->id, fold->hash);
 }
 
 /*
- * Fills *fold with the present state, from the snapshot and the log after it; *snapshot_seq is the snapshot's, or 0.  A
- * snapshot that does not fit is a WARNING and does not count.  Where *divergence is set, *fold is where the fold stopped.
+ * Whether a snapshot's fold is no further than wanted.
  */
-void
-wf_replay_load(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, WfFold *fold, int64 *snapshot_seq,
-			   WfDivergence *divergence)
+static bool
+helps(const Replay *replay, const WfFold *fold)
+{
+	WfLogScan  *scan;
+	WfLogRow	row;
+	bool		known;
+
+	if (fold->seq > replay->limit.upto || fold->clock > replay->limit.as_of)
+		return false;
+	if (replay->limit.known_at == DT_NOEND)
+		return true;
+	scan = wf_eventlog_open(replay->instance->instance_id, fold->seq - 1, replay->snapshot);
+	known = wf_eventlog_next(scan, &row) && row.recorded_at <= replay->limit.known_at;
+	wf_eventlog_close(scan);
+	return known;
+}
+
+/*
+ * Begins at the snapshot where it helps, and returns its seq, else at the first event, and returns 0.  A snapshot that does
+ * not fit is a WARNING and does not count.
+ */
+static int64
+begin_at_snapshot(Replay *replay)
 {
 	const char *problem = NULL;
-	Replay		replay = {
-		.workflow = workflow,.instance = instance,.snapshot = snapshot,.upto = PG_INT64_MAX,
-		.fold = fold,.divergence = divergence
-	};
+	WfFold	   *fold = replay->fold;
+	const WfInstance *instance = replay->instance;
+	bool		found = wf_snapshot_load(instance->instance_id, replay->snapshot, fold, &problem);
 
-	memset(divergence, 0, sizeof(WfDivergence));
-	*snapshot_seq = 0;
-	if (wf_snapshot_load(instance->instance_id, snapshot, fold, &problem))
-		*snapshot_seq = fold->seq;
-	else
-		first_fold(instance, fold);
 	if (problem != NULL)
 		ereport(WARNING,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("snapshot of instance \"%s\" is not used: %s", instance->id, problem),
 				 errdetail("Its state comes from the log.")));
+	if (found && helps(replay, fold))
+		return fold->seq;
+	first_fold(instance, fold);
+	return 0;
+}
+
+/*
+ * Fills *fold with the present state, from the snapshot and the log after it; *snapshot_seq is the snapshot's, or 0.  Where
+ * *divergence is set, *fold is where the fold stopped.
+ */
+void
+wf_replay_load(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, WfFold *fold, int64 *snapshot_seq,
+			   WfDivergence *divergence)
+{
+	Replay		replay = {
+		.workflow = workflow,.instance = instance,.snapshot = snapshot,.limit = WF_REPLAY_NO_LIMIT,
+		.fold = fold,.divergence = divergence
+	};
+
+	memset(divergence, 0, sizeof(WfDivergence));
+	*snapshot_seq = begin_at_snapshot(&replay);
 	fold_log(&replay);
 }
 
 /*
+ * The same for a state of the past: up to the last row within the limit.  There is one snapshot, the newest, so what was
+ * before it is folded from the first event.
+ */
+void
+wf_replay_upto(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, WfReplayLimit limit, WfFold *fold,
+			   WfDivergence *divergence)
+{
+	Replay		replay = {
+		.workflow = workflow,.instance = instance,.snapshot = snapshot,.limit = limit,
+		.fold = fold,.divergence = divergence
+	};
+
+	memset(divergence, 0, sizeof(WfDivergence));
+	(void) begin_at_snapshot(&replay);
+	fold_log(&replay);
+}
+
+/*
+ * Raises where a replay and the log have parted: WF001, or the code's problem.
+ */
+void
+wf_replay_require(const WfInstance *instance, const WfDivergence *divergence)
+{
+	if (divergence->code != 0)
+		ereport(ERROR,
+				(errcode(divergence->code),
+				 errmsg("%s", divergence->reason)));
+	if (divergence->seq != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_WF_DIVERGED),
+				 errmsg("replay of instance \"%s\" differs from its log at seq %lld: %s",
+						instance->id, (long long) divergence->seq, divergence->reason),
+				 errhint("wfproc.verify() checks the whole log, wfproc.replay() shows each step.")));
+}
+
+/*
  * Folds from the first event up to seq upto, calling visitor (or NULL) for each; without one it stops where the log and
- * the replay part.
+ * the replay part.  version: whose code handles all; NULL: of each event that version's which handled it.
+ */
+void
+wf_replay_under(WfWorkflow *workflow, WfVersion *version, const WfInstance *instance, Snapshot snapshot, int64 upto,
+				WfReplayVisitor visitor, void *arg, WfFold *fold, WfDivergence *divergence)
+{
+	Replay		replay = {
+		.workflow = workflow,.version = version,.one_version = version != NULL,.instance = instance,
+		.snapshot = snapshot,.limit = WF_REPLAY_NO_LIMIT,.visitor = visitor,.visitor_arg = arg,
+		.fold = fold,.divergence = divergence
+	};
+
+	replay.limit.upto = upto;
+	memset(divergence, 0, sizeof(WfDivergence));
+	first_fold(instance, fold);
+	if (version != NULL)
+		fold->version = version->version;
+	fold_log(&replay);
+}
+
+/*
+ * The same under the versions of the log.
  */
 void
 wf_replay_all(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, int64 upto, WfReplayVisitor visitor,
 			  void *arg, WfFold *fold, WfDivergence *divergence)
 {
-	Replay		replay = {
-		.workflow = workflow,.instance = instance,.snapshot = snapshot,.upto = upto,
-		.visitor = visitor,.visitor_arg = arg,.fold = fold,.divergence = divergence
-	};
-
-	memset(divergence, 0, sizeof(WfDivergence));
-	first_fold(instance, fold);
-	fold_log(&replay);
+	wf_replay_under(workflow, NULL, instance, snapshot, upto, visitor, arg, fold, divergence);
 }

@@ -47,19 +47,27 @@ check_owner(const WfWorkflow *workflow, WfVersion *version)
 							 workflow->owner_name));
 }
 
+/* one of a version's functions, as published */
+typedef struct Part
+{
+	WfCodeKind	kind;
+	const char *qualified;
+	const char *text;
+	const uint8 *sha256;
+} Part;
+
 /*
  * Whether the function is there and is what was published.  A copy that belongs to somebody else could change any moment.
  */
 static void
-check_code(const WfWorkflow *workflow, WfVersion *version, const WfPublished *published, const WfCode *code)
+check_code(const WfWorkflow *workflow, WfVersion *version, const Part *part, const WfCode *code)
 {
-	char	   *location = wf_code_location(published->handler, published->code, WF_CODE_HANDLER,
-											workflow->workflow_id, version->version);
+	char	   *location = wf_code_location(part->qualified, part->text, part->kind, workflow->workflow_id, version->version);
 
 	if (code == NULL)
 		set_problem(version, ERRCODE_WF_CODE_CHANGED,
 					psprintf("function %s is missing", location));
-	else if (memcmp(code->sha256, published->sha256, WF_SHA256_LEN) != 0)
+	else if (memcmp(code->sha256, part->sha256, WF_SHA256_LEN) != 0)
 		set_problem(version, ERRCODE_WF_CODE_CHANGED,
 					psprintf("function %s is not what was published", location));
 	else if (!code->by_name && code->owner != wf_catalog_owner() && !superuser_arg(code->owner))
@@ -84,20 +92,32 @@ check_rights(const WfWorkflow *workflow, WfVersion *version, const WfCode *code)
 }
 
 static void
-load_function(const WfWorkflow *workflow, WfVersion *version, const WfPublished *published)
+load_function(const WfWorkflow *workflow, WfVersion *version, const Part *part, FmgrInfo *function)
 {
 	WfCode	   *code;
 
-	check_owner(workflow, version);
 	if (version->problem != NULL)
 		return;
-	code = wf_code_find(published->handler, published->code, WF_CODE_HANDLER, workflow->workflow_id, version->version);
-	check_code(workflow, version, published, code);
+	code = wf_code_find(part->qualified, part->text, part->kind, workflow->workflow_id, version->version);
+	check_code(workflow, version, part, code);
 	if (version->problem != NULL)
 		return;
 	check_rights(workflow, version, code);
 	if (version->problem == NULL)
-		fmgr_info_cxt(code->function, &version->function, GetMemoryChunkContext(version));
+		fmgr_info_cxt(code->function, function, GetMemoryChunkContext(version));
+}
+
+static void
+load_functions(const WfWorkflow *workflow, WfVersion *version, const WfPublished *published)
+{
+	Part		handler = {WF_CODE_HANDLER, published->handler, published->code, published->sha256};
+	Part		migrate = {WF_CODE_MIGRATE, published->migrate, published->migrate_code, published->migrate_sha256};
+
+	check_owner(workflow, version);
+	load_function(workflow, version, &handler, &version->function);
+	version->has_migrate = published->migrate != NULL;
+	if (version->has_migrate)
+		load_function(workflow, version, &migrate, &version->migrate);
 }
 
 /*
@@ -118,11 +138,11 @@ is_passing(int sqlerrcode)
 }
 
 /*
- * load_function() in a subtransaction: what it raises for good (a library that is gone, a definition that cannot be
+ * load_functions() in a subtransaction: what it raises for good (a library that is gone, a definition that cannot be
  * printed) is the version's problem and not that of whoever asks.
  */
 static void
-try_load_function(const WfWorkflow *workflow, WfVersion *version, const WfPublished *published)
+try_load_functions(const WfWorkflow *workflow, WfVersion *version, const WfPublished *published)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -131,7 +151,7 @@ try_load_function(const WfWorkflow *workflow, WfVersion *version, const WfPublis
 	PG_TRY();
 	{
 		MemoryContextSwitchTo(caller);
-		load_function(workflow, version, published);
+		load_functions(workflow, version, published);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -164,7 +184,8 @@ wf_version_prepare(const WfWorkflow *workflow, int number, const WfPublished *pu
 
 	version->version = number;
 	version->handler = MemoryContextStrdup(memory, published->handler);
+	version->what = MemoryContextStrdup(memory, psprintf("handler %s", published->handler));
 	version->search_path = MemoryContextStrdup(memory, published->search_path);
-	try_load_function(workflow, version, published);
+	try_load_functions(workflow, version, published);
 	return version;
 }

@@ -7,12 +7,15 @@
 #include "hash.h"
 #include "workflow.h"
 
-/* what a row of wfproc.version says about its handler */
+/* what a row of wfproc.version says; migrate is NULL where it has none */
 typedef struct WfPublished
 {
 	char	   *handler;		/* qualified name */
 	char	   *code;
 	uint8		sha256[WF_SHA256_LEN];	/* of code */
+	char	   *migrate;		/* qualified name */
+	char	   *migrate_code;
+	uint8		migrate_sha256[WF_SHA256_LEN];
 	char	   *search_path;
 } WfPublished;
 

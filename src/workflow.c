@@ -36,7 +36,7 @@ typedef struct WfNameEntry
 } WfNameEntry;
 
 /* relations whose change makes the cache stale */
-static const WfRelation watched[] = {WF_HOME, WF_WORKFLOW, WF_VERSION, WF_ACL};
+static const WfRelation watched[] = {WF_HOME, WF_WORKFLOW, WF_VERSION, WF_ROLLOUT, WF_ACL};
 
 static MemoryContext cache_context = NULL;
 static HTAB *by_id = NULL;

@@ -5,7 +5,9 @@
 #define WF_WORKFLOW_H
 
 #include "fmgr.h"
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
+#include "utils/jsonb.h"
 
 typedef enum WfPrivilege
 {
@@ -32,11 +34,25 @@ typedef struct WfVersion
 {
 	int			version;
 	char	   *handler;		/* qualified name as published */
+	char	   *what;			/* "handler" and that, for errors */
 	char	   *search_path;	/* in force at define() */
 	FmgrInfo	function;
+	bool		has_migrate;
+	FmgrInfo	migrate;		/* of the state, to this version */
 	char	   *problem;		/* NULL, or why the code cannot be run */
 	int			problem_code;	/* SQLSTATE of that */
 } WfVersion;
+
+/* an upgrade of all instances of a workflow, or some, at a stamp */
+typedef struct WfRollout
+{
+	int			rollout_id;
+	int			version;
+	int			from_version;	/* 0: any lower */
+	TimestampTz at;
+	Jsonb	   *attributes;		/* that an instance must have */
+	char	   *by;				/* role */
+} WfRollout;
 
 /* never kept by a pointer over wf_workflow_refresh() */
 typedef struct WfWorkflow
@@ -59,6 +75,7 @@ typedef struct WfWorkflow
 									 * letter */
 	List	   *grants;			/* of WfGrant * */
 	List	   *versions;		/* of WfVersion *, those asked for so far */
+	List	   *rollouts;		/* of WfRollout *: those in force, by stamp */
 } WfWorkflow;
 
 extern void wf_workflow_init(void);

@@ -1,0 +1,192 @@
+-- versions: set_current_version(), show_code(), upgrade() at once and dated, migrate chains, roll-outs
+\set QUIET on
+\pset format unaligned
+\pset tuples_only on
+SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+SET DateStyle = 'ISO';
+
+CREATE SCHEMA upgrade_test;
+SET search_path = upgrade_test;
+
+CREATE FUNCTION try(sql text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+    result text;
+    message text;
+    hint text;
+BEGIN
+    EXECUTE sql INTO result;
+    RETURN NEXT 'ok: ' || COALESCE(result, 'null');
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
+    RETURN NEXT SQLSTATE || ': ' || message;
+    IF hint <> '' THEN
+        RETURN NEXT '  hint: ' || hint;
+    END IF;
+END $$;
+
+CREATE FUNCTION log_of(id text) RETURNS SETOF text LANGUAGE sql AS $$
+    SELECT concat_ws(' ', r.seq, r.event, to_char(r.at, 'MM-DD HH24:MI'), r.state) FROM wfproc.replay(id) r ORDER BY r.seq
+$$;
+
+-- version 1 counts in n, 2 in count, 3 as 2 but by tens
+CREATE FUNCTION h(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE sql AS
+    $$ SELECT jsonb_build_object('n', COALESCE((state ->> 'n')::int, 0) + 1) $$;
+SELECT wfproc.define('up', 'h');
+CREATE OR REPLACE FUNCTION h(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE sql AS
+    $$ SELECT jsonb_build_object('count', COALESCE((state ->> 'count')::int, 0) + 1) $$;
+CREATE FUNCTION m(state jsonb, from_version int, to_version int) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    IF state ->> 'n' = '13' THEN
+        RAISE EXCEPTION 'no such luck';
+    END IF;
+    RETURN jsonb_build_object('count', state -> 'n');
+END $$;
+SELECT wfproc.define('up', 'h', migrate => 'm');
+CREATE OR REPLACE FUNCTION h(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE sql AS
+    $$ SELECT jsonb_build_object('count', COALESCE((state ->> 'count')::int, 0) + 10) $$;
+SELECT wfproc.define('up', 'h');
+
+\echo '--- versions'
+SELECT workflow, version, current, handler, migrate, code_sha256 IS NOT NULL FROM wfproc.versions WHERE workflow = 'up' ORDER BY version;
+SELECT wfproc.show_code('up', 2);
+SELECT wfproc.set_current_version('up', 1), wfproc.set_current_version('up', 1);
+SELECT current_version FROM wfproc.workflows WHERE workflow = 'up';
+SELECT try($$ SELECT wfproc.set_current_version('up', 4) $$);
+SELECT try($$ SELECT wfproc.show_code('up', 4) $$);
+\echo 'the same code again is the current version only if it is the current one''s'
+SELECT wfproc.define('up', 'h');
+SELECT wfproc.set_current_version('up', 1);
+
+\echo '--- upgrade() in the order of stamps: the same live, late and as catch-up'
+BEGIN;
+SET LOCAL wfproc.fake_now = '2030-01-01 00:00+00';
+SELECT wfproc.start('up', 'live', at => '2030-01-01 00:00+00'), wfproc.start('up', 'late', at => '2030-01-01 00:00+00');
+SELECT wfproc.upgrade('live', 2, '2030-01-02 12:00+00') IS NOT NULL, wfproc.upgrade('late', 2, '2030-01-02 12:00+00') IS NOT NULL;
+SELECT event, at, payload FROM wfproc.agenda('live') WHERE event = '$upgrade';
+SELECT wfproc.send(id, 'e', at => '2030-01-01 00:00+00'::timestamptz + n * interval '1 day') > 0 FROM unnest('{live,late}'::text[]) id, generate_series(1, 3) n;
+SET LOCAL wfproc.fake_now = '2030-01-01 00:00+00';
+SELECT wfproc.run();
+SET LOCAL wfproc.fake_now = '2030-01-02 00:00+00';
+SELECT wfproc.run(1);
+SET LOCAL wfproc.fake_now = '2030-02-01 00:00+00';
+SELECT wfproc.run();
+SELECT log_of('live');
+SELECT count(*) FROM (SELECT log_of('live') EXCEPT SELECT log_of('late')) d;
+SELECT id, version, (wfproc.verify(id)).ok FROM wfproc.instances WHERE id IN ('live', 'late') ORDER BY id;
+SELECT wfproc.passivate('live'), wfproc.send('live', 'e') > 0, wfproc.run();
+SELECT wfproc.state('live'), wfproc.state('live', as_of => '2030-01-02 12:00+00'), wfproc.state('live', as_of => '2030-01-02 11:59+00');
+ROLLBACK;
+
+\echo '--- at once, over two versions; and nothing where there is nothing to do'
+BEGIN;
+SET LOCAL wfproc.fake_now = '2030-01-01 00:00+00';
+SELECT wfproc.start('up', 'u'), wfproc.run();
+SELECT wfproc.upgrade('u', 3) > 0, wfproc.send('u', 'e') > 0, wfproc.run();
+SELECT log_of('u');
+SELECT wfproc.upgrade('u', 3) IS NULL;
+SELECT (wfproc.verify('u')).*;
+\echo 'there is no way back without a migrate function'
+SELECT try($$ SELECT wfproc.upgrade('u', 1) $$);
+SELECT wfproc.upgrade('u', 2) > 0, wfproc.run();
+SELECT version FROM wfproc.instances WHERE id = 'u';
+ROLLBACK;
+
+\echo '--- a dated one can be taken back until it is due'
+BEGIN;
+SET LOCAL wfproc.fake_now = '2030-01-01 00:00+00';
+SELECT wfproc.start('up', 'u'), wfproc.run();
+SELECT wfproc.unsend('u', wfproc.upgrade('u', 2, '2030-06-01 00:00+00'));
+SET LOCAL wfproc.fake_now = '2031-01-01 00:00+00';
+SELECT wfproc.run(), version FROM wfproc.instances WHERE id = 'u';
+ROLLBACK;
+
+\echo '--- migrate fails: paused, with the reason, and nothing is lost'
+BEGIN;
+SET LOCAL wfproc.fake_now = '2030-01-01 00:00+00';
+SELECT wfproc.start('up', 'u');
+SELECT count(wfproc.send('u', 'e')) FROM generate_series(1, 12);
+SELECT wfproc.run();
+SELECT wfproc.upgrade('u', 2, '2030-01-02 00:00+00') > 0, wfproc.send('u', 'after', at => '2030-01-03 00:00+00') > 0;
+SET LOCAL wfproc.fake_now = '2030-01-04 00:00+00';
+SELECT wfproc.run();
+SELECT version, status, error, waiting FROM wfproc.instances WHERE id = 'u';
+\echo 'resume() tries it again; taken back, the instance goes on as it was'
+SELECT wfproc.resume('u'), wfproc.run();
+SELECT version, status, waiting FROM wfproc.instances WHERE id = 'u';
+SELECT wfproc.unsend('u', mail_id) FROM wfproc.agenda('u') WHERE event = '$upgrade';
+SELECT wfproc.resume('u'), wfproc.run();
+SELECT version, status, waiting, wfproc.state(id) FROM wfproc.instances WHERE id = 'u';
+\echo 'one at once becomes a dead letter'
+SELECT wfproc.start('up', 'v');
+SELECT count(wfproc.send('v', 'e')) FROM generate_series(1, 12);
+SELECT wfproc.run(), wfproc.upgrade('v', 2) > 0, wfproc.run();
+SELECT status, error FROM wfproc.instances WHERE id = 'v';
+SELECT event, reason FROM wfproc.dead_letters WHERE id = 'v';
+ROLLBACK;
+
+\echo '--- a paused instance, and one that fails, can be upgraded at once'
+BEGIN;
+SET LOCAL wfproc.fake_now = '2030-01-01 00:00+00';
+SELECT wfproc.start('up', 'u'), wfproc.run(), wfproc.pause('u'), wfproc.run();
+SELECT wfproc.upgrade('u', 2) > 0, wfproc.run();
+SELECT version, status, wfproc.state(id) FROM wfproc.instances WHERE id = 'u';
+ROLLBACK;
+
+\echo '--- rollout(): one row, which each instance meets on its way'
+BEGIN;
+SET LOCAL wfproc.fake_now = '2030-01-01 00:00+00';
+SELECT wfproc.start('up', 'r-' || n, attributes => jsonb_build_object('region', CASE WHEN n < 4 THEN 'eu' ELSE 'us' END)) FROM generate_series(1, 5) n;
+SELECT wfproc.run();
+SELECT wfproc.rollout('up', 2, '2030-01-02 00:00+00', attributes => '{"region": "eu"}') AS rollout \gset
+SELECT wfproc.send('r-' || n, 'e', at => '2030-01-01 12:00+00'), wfproc.send('r-' || n, 'e', at => '2030-01-02 12:00+00') FROM generate_series(1, 2) n \g /dev/null
+SELECT wfproc.send('r-5', 'e', at => '2030-01-02 12:00+00') > 0;
+SET LOCAL wfproc.fake_now = '2030-01-03 00:00+00';
+SELECT wfproc.run();
+SELECT log_of('r-1');
+SELECT id, version, wfproc.state(id) FROM wfproc.instances WHERE id LIKE 'r-_' ORDER BY id;
+SELECT workflow, version, at, attributes, status, pending, done, failed FROM wfproc.rollouts WHERE rollout_id = :rollout;
+SELECT wfproc.cancel_rollout(:rollout), wfproc.cancel_rollout(:rollout);
+SELECT wfproc.send('r-3', 'e') > 0, wfproc.run();
+SELECT version FROM wfproc.instances WHERE id = 'r-3';
+SELECT bool_and((wfproc.verify(id)).ok) FROM wfproc.instances WHERE id LIKE 'r-_';
+ROLLBACK;
+\echo 'it stops by itself after so many failures'
+BEGIN;
+SET LOCAL wfproc.fake_now = '2030-01-01 00:00+00';
+SELECT count(wfproc.start('up', 'r-' || n)) FROM generate_series(1, 3) n;
+SELECT count(wfproc.send('r-' || n, 'e')) FROM generate_series(1, 2) n, generate_series(1, 12);
+SELECT wfproc.run();
+SELECT wfproc.rollout('up', 2, max_failures => 2) AS rollout \gset
+SELECT count(wfproc.send('r-' || n, 'e')) FROM generate_series(1, 2) n;
+SELECT wfproc.run();
+SELECT status, failed, done FROM wfproc.rollouts WHERE rollout_id = :rollout;
+SELECT wfproc.send('r-3', 'e') > 0, wfproc.run();
+SELECT id, version, status FROM wfproc.instances WHERE id LIKE 'r-_' ORDER BY id;
+ROLLBACK;
+
+\echo '--- bad input'
+SELECT try($$ SELECT wfproc.upgrade('nobody', 2) $$);
+SELECT wfproc.start('up', 'bad');
+SELECT status FROM wfproc.await('bad', '0');
+SELECT try($$ SELECT wfproc.upgrade('bad', 9) $$);
+SELECT try($$ SELECT wfproc.upgrade('bad', NULL) $$);
+SELECT try($$ SELECT wfproc.upgrade('bad', 2, 'infinity') $$);
+SELECT try($$ SELECT wfproc.rollout('nothing', 2) $$);
+SELECT try($$ SELECT wfproc.rollout('up', 2, max_failures => 0) $$);
+SELECT try($$ SELECT wfproc.rollout('up', 1, from_version => 3) $$);
+SELECT try($$ SELECT wfproc.cancel_rollout(0) $$);
+CREATE ROLE upgrade_stranger;
+SELECT wfproc.grant_usage('upgrade_stranger');
+GRANT USAGE ON SCHEMA upgrade_test TO upgrade_stranger;
+SET ROLE upgrade_stranger;
+SELECT try($$ SELECT wfproc.upgrade('bad', 2) $$);
+SELECT try($$ SELECT wfproc.rollout('up', 2) $$);
+SELECT try($$ SELECT wfproc.set_current_version('up', 2) $$);
+SELECT try($$ SELECT wfproc.show_code('up', 2) $$);
+SELECT count(*) FROM wfproc.versions;
+RESET ROLE;
+DROP OWNED BY upgrade_stranger;
+DROP ROLE upgrade_stranger;
+SELECT wfproc.terminate('bad');
+DROP SCHEMA upgrade_test CASCADE;
