@@ -72,7 +72,7 @@ CREATE TABLE bench.log (n bigint PRIMARY KEY, LIKE wfproc.event);
 CREATE PROCEDURE bench.copy_log(total bigint) LANGUAGE plpgsql AS $$
 BEGIN
     FOR low IN 1 .. total BY 1000 LOOP
-        INSERT INTO bench.event
+        INSERT INTO bench.event (instance_id, seq, at, recorded_at, mail_id, digest, live, name, payload, sender, idempotency_key, reply, hash)
             SELECT instance_id, seq, at, recorded_at, mail_id, digest, live, name, payload, sender, idempotency_key, reply, hash
             FROM bench.log WHERE n >= low AND n < low + 1000;
         COMMIT;
