@@ -192,18 +192,30 @@ typedef struct Steps
 } Steps;
 
 /*
- * How far the turn is, as a part of what it may take.  A worker that has been woken meanwhile ends its turn sooner, so that
- * new mail does not wait for all of a backlog's batch.
+ * For how long to step.  Where new mail has come, or is behind a backlog in this turn, it is not to wait for all of a
+ * backlog's batch.
+ */
+static int64
+time_limit(const WfTurn *turn, const WfDraft *first)
+{
+	if (!turn->worker)
+		return MAX_TURN_US;
+	if (turn->fresh != NIL && first->place.at <= turn->now - NEW_US)
+		return FAIR_TURN_US;
+	return wf_registry_is_called() ? FAIR_TURN_US : MAX_TURN_US;
+}
+
+/*
+ * How far the turn is, as a part of what it may take.
  */
 static double
-progress(const Steps *steps)
+progress(const Steps *steps, const WfDraft *first)
 {
 	const WfTurn *turn = steps->turn;
 	int64		elapsed = GetCurrentTimestamp() - steps->began;
-	int64		limit = turn->worker && wf_registry_is_called() ? FAIR_TURN_US : MAX_TURN_US;
 	Size		bytes = MemoryContextMemAllocated(turn->memory, false);
 
-	return Max((double) elapsed / limit,
+	return Max((double) elapsed / time_limit(turn, first),
 			   Max((double) steps->handled / turn->max_events, (double) bytes / MAX_TURN_BYTES));
 }
 
@@ -234,11 +246,11 @@ static WfDraft *
 choose(const Steps *steps)
 {
 	WfTurn	   *turn = steps->turn;
-	double		done = progress(steps);
 	WfDraft    *first = wf_lineup_first(turn->lineup);
 	WfDraft    *new = NULL;
+	double		done;
 
-	if (first == NULL || done >= 1)
+	if (first == NULL || (done = progress(steps, first)) >= 1)
 		return NULL;
 	if (done >= PART_IN_ORDER || first->place.at >= turn->before)
 		new = first_new(turn);
@@ -418,21 +430,29 @@ wf_turn_blame(WfTurn *turn, const int64 *instance_ids, const int64 *seqs, int co
 }
 
 /*
+ * When an instance is to be looked at again, DT_NOEND: when it is woken.  Neither a pause nor a retry holds up control events
+ * and deadlines.
+ */
+static TimestampTz
+next_due(const WfDraft *draft)
+{
+	if (draft->low == WF_AT_ONCE || !draft->loaded)
+		return draft->low;
+	if (draft->broken || draft->row.status == WF_PAUSED)
+		return draft->deadline_at;
+	return Min(Max(draft->low, draft->row.retry_at), draft->deadline_at);
+}
+
+/*
  * Puts a draft's instance back into the scheduler, where it still has mail and can go on.
  */
 static void
 put_back(WfTurn *turn, const WfDraft *draft)
 {
-	TimestampTz due = draft->loaded ? Max(draft->low, draft->row.retry_at) : draft->low;
+	TimestampTz due = next_due(draft);
 
-	if (draft->low == DT_NOEND || draft->absent)
-		return;
-	if (draft->loaded && (draft->broken || draft->row.status == WF_PAUSED) && draft->low != WF_AT_ONCE)
-		return;
-	if (draft->low == WF_AT_ONCE)
-		due = WF_AT_ONCE;
-	if (due <= turn->horizon)
-		wf_scheduler_put(turn->scheduler, draft->instance_id, draft->low, due);
+	if (due != DT_NOEND && !draft->absent && due <= turn->horizon)
+		wf_scheduler_put(turn->scheduler, draft->instance_id, Min(draft->low, due), due);
 }
 
 static void
