@@ -501,6 +501,25 @@ SELECT about('a');
 SELECT dead();
 SELECT sound();
 ROLLBACK;
+\echo 'offered in vain after an activation, it does not spare another event that fails its attempts'
+BEGIN;
+SELECT clock_to('2030-01-01 00:00+00');
+SELECT wfproc.start('act', 'a');
+SELECT wfproc.run();
+SELECT wfproc.send('a', 'p', '{"unless": {"open": 1}}', '2030-01-01 00:01+00') > 0, wfproc.send('a', 'e', '{}', '2030-01-01 00:02+00') > 0,
+       wfproc.send('a', 'f', '{"do": [{"raise": "no"}]}', '2030-01-01 00:03+00') > 0;
+SELECT clock_to('2030-01-01 01:00+00');
+SELECT wfproc.run();
+SELECT about('a');
+SELECT clock_to('2030-01-01 02:00+00');
+SELECT wfproc.run();
+SELECT about('a');
+SELECT clock_to('2030-01-01 03:00+00');
+SELECT wfproc.run();
+SELECT about('a');
+SELECT agenda_of('a');
+SELECT sound();
+ROLLBACK;
 \echo 'bounded: beyond the bound the step fails'
 BEGIN;
 SELECT clock_to('2030-01-01 00:00+00');

@@ -331,7 +331,9 @@ postpone(WfDraft *draft, WfOutput *output, WfMail *mail)
 	mail->timer = NULL;
 	mail->rewrite = true;
 	wf_inbox_set_aside(draft, mail);
-	wf_draft_clear_failures(draft);
+	/* offered in vain, after an activation: says nothing of what fails */
+	if (!mail->row_postponed)
+		wf_draft_clear_failures(draft);
 }
 
 /*

@@ -56,6 +56,8 @@ typedef struct WfDraft
 								 * none is known */
 	int			ties;			/* mails of that very stamp that were read */
 	WfMail	   *deadline;		/* a $terminate in the inbox, or NULL */
+	TimestampTz deadline_at;	/* of the first $terminate that stays, as far
+								 * as is known; DT_NOEND: none */
 	pairingheap *inbox;			/* of WfMail: handed over, or offered again;
 								 * NULL: none */
 	List	   *aside;			/* of WfMail *: postponed under this state */

@@ -229,7 +229,7 @@ is_unread(const WfDraft *draft, TimestampTz now, const WfMail *mail, TimestampTz
 	{
 		/* looking is no act: at once, so that what is found has its place */
 		*at = WF_NO_STAMP;
-		return (draft->unread_at <= now || draft->next < draft->count) && !draft->looked_for_urgent;
+		return (draft->unread_at != DT_NOEND || draft->next < draft->count) && !draft->looked_for_urgent;
 	}
 	if (!draft->fold.started)
 		return draft->start == NULL && !draft->newborn && draft->unread_at <= now &&
@@ -348,6 +348,23 @@ read_portion(WfDraft *draft, const WfOutput *output)
 }
 
 /*
+ * While a process must wait: a deadline in its mailbox, which does not wait.
+ */
+static void
+look_for_deadline(WfDraft *draft, const WfOutput *output)
+{
+	WfMail	   *mail = palloc(sizeof(WfMail));
+
+	draft->looked_for_urgent = true;
+	if (!wf_mailbox_find_deadline(draft->instance_id, output->snapshot, mail))
+		return;
+	if (mail->event.at <= output->now)
+		draft->urgent = mail;
+	else
+		draft->deadline_at = mail->event.at;
+}
+
+/*
  * Reads on in the mailbox: control events first and alone, then start, then what is due.
  */
 void
@@ -370,11 +387,7 @@ wf_inbox_read(WfDraft *draft, const WfOutput *output)
 	}
 	else if (must_wait(draft, output->now))
 	{
-		WfMail	   *urgent = palloc(sizeof(WfMail));
-
-		draft->looked_for_urgent = true;
-		if (wf_mailbox_find_control(draft->instance_id, output->now, output->snapshot, urgent))
-			draft->urgent = urgent;
+		look_for_deadline(draft, output);
 	}
 	else if (!draft->fold.started)
 		read_start(draft, output);

@@ -78,6 +78,7 @@ wf_lineup_add(WfLineup *lineup, int64 instance_id, TimestampTz low)
 
 	draft->instance_id = instance_id;
 	draft->unread_at = low;
+	draft->deadline_at = DT_NOEND;
 	draft->floor = DT_NOBEGIN;
 	entries_insert(lineup->entries, instance_id, &found)->draft = draft;
 	Assert(!found);

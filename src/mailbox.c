@@ -69,8 +69,8 @@ enum
 	DEAD_COLUMNS = DEAD_DIED_AT
 };
 
-/* rows that wf_mailbox_find_control() looks at */
-#define MAX_CONTROL_ROWS 10000
+/* rows that wf_mailbox_find_deadline() looks at */
+#define MAX_DEADLINE_ROWS 10000
 
 struct WfMailScan
 {
@@ -487,11 +487,11 @@ wf_mailbox_find_timers(int64 instance_id, Snapshot snapshot, WfTimerCallback fou
 }
 
 /*
- * Reads the first of an instance's mail up to a stamp that is an engine's event, those ahead of all others (WF_AT_ONCE) left
- * out, into *mail, in the current memory context.  False where there is none among the first MAX_CONTROL_ROWS.
+ * Reads the first $terminate that has a stamp, due or not, of an instance's mail into *mail, in the current memory context.
+ * False where there is none among the first MAX_DEADLINE_ROWS.
  */
 bool
-wf_mailbox_find_control(int64 instance_id, TimestampTz upto, Snapshot snapshot, WfMail *mail)
+wf_mailbox_find_deadline(int64 instance_id, Snapshot snapshot, WfMail *mail)
 {
 	WfMailScan *scan = wf_mailbox_open(instance_id, WF_NO_STAMP, snapshot);
 	Datum		values[COLUMNS];
@@ -499,11 +499,9 @@ wf_mailbox_find_control(int64 instance_id, TimestampTz upto, Snapshot snapshot, 
 	ItemPointerData tid;
 	bool		found = false;
 
-	for (int i = 0; i < MAX_CONTROL_ROWS && !found && next_tuple(scan, values, nulls, &tid); i++)
+	for (int i = 0; i < MAX_DEADLINE_ROWS && !found && next_tuple(scan, values, nulls, &tid); i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (DatumGetTimestampTz(values[COL_AT - 1]) > upto)
-			break;
 		found = strcmp(TextDatumGetCString(values[COL_NAME - 1]), "$terminate") == 0;
 	}
 	if (found)

@@ -89,8 +89,7 @@ typedef void (*WfTimerCallback) (const WfMail *mail, void *arg);
 
 extern void wf_mailbox_find_timers(int64 instance_id, Snapshot snapshot, WfTimerCallback found, void *arg);
 
-/* the first of an instance's due mails that is an engine's event with a finite stamp */
-extern bool wf_mailbox_find_control(int64 instance_id, TimestampTz upto, Snapshot snapshot, WfMail *mail);
+extern bool wf_mailbox_find_deadline(int64 instance_id, Snapshot snapshot, WfMail *mail);
 
 /* dead letters */
 extern void wf_mailbox_bury(const WfMail *mail, const char *id, int workflow_id, const char *reason);

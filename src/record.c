@@ -216,6 +216,10 @@ note_rest(WfDraft *draft)
 
 	draft->low = draft->more_control ? WF_AT_ONCE : draft->unread_at;
 	draft->postponed_low = DT_NOEND;
+	if (draft->urgent != NULL)
+		draft->deadline_at = draft->urgent->event.at;
+	if (draft->deadline != NULL)
+		draft->deadline_at = Min(draft->deadline_at, draft->deadline->event.at);
 	if (draft->next < draft->count)
 		draft->low = Min(draft->low, draft->mails[draft->next].event.at);
 	foreach(lc, draft->aside)
@@ -285,8 +289,13 @@ is_own(WfTurn *turn, const WfMail *mail)
 		later->due = mail->too_deep ? Max(mail->event.at, turn->now) : mail->event.at;
 		turn->output.later = lappend(turn->output.later, later);
 	}
-	else if (!waits_for_start(draft))
-		draft->low = Min(draft->low, mail->event.at);
+	else
+	{
+		if (strcmp(mail->event.name, "$terminate") == 0)
+			draft->deadline_at = Min(draft->deadline_at, mail->event.at);
+		if (!waits_for_start(draft))
+			draft->low = Min(draft->low, mail->event.at);
+	}
 	return true;
 }
 

@@ -152,6 +152,19 @@ is(sql(q(SELECT wfproc.reschedule('i-1', mail_id, clock_timestamp() + interval '
 sql(q(SELECT wfproc.send('i-1', 'after near', NULL, clock_timestamp() + interval '1100 ms')));
 ok($node->poll_query_until('postgres', q(SELECT count(*) = 1 FROM wfproc.event WHERE name = 'after near')), 'one due after that');
 is(sql(q(SELECT count(*) FROM wfproc.event WHERE name = 'near')), 0, 'I8: what was moved away has not fired');
+#
+# The deadline of a cancel holds for whoever must wait, though no sweep comes
+#
+sql(q(CREATE FUNCTION canceller(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+      BEGIN IF event = 'stop' THEN PERFORM wfproc.cancel(payload ->> 'id', 'told to', '300 ms'); END IF; RETURN state; END $$;
+      SELECT wfproc.define('canceller', 'canceller');
+      SELECT wfproc.define('patient', 'counter', max_attempts => 10, retry_delay => '1 h')));
+sql(q(SELECT wfproc.start('canceller', 'canceller'); SELECT wfproc.start('patient', 'deadline-' || n) FROM generate_series(1, 6) n));
+sql(q(SELECT wfproc.pause('deadline-' || n) FROM generate_series(1, 2) n; SELECT wfproc.send('deadline-' || n, 'raise') FROM generate_series(3, 6) n;
+      SELECT wfproc.send('deadline-' || n, 'later', NULL, now() + interval '1 day') FROM generate_series(1, 3) n));
+ok($node->poll_query_until('postgres', q(SELECT count(*) = 6 FROM wfproc.instances WHERE id LIKE 'deadline-%' AND (status = 'paused' OR retry_at IS NOT NULL))), 'six must wait');
+sql(q(SELECT wfproc.cancel('deadline-' || n, 'told to', '300 ms') FROM unnest(ARRAY[1, 3, 5]) n; SELECT wfproc.send('canceller', 'stop', jsonb_build_object('id', 'deadline-' || n)) FROM unnest(ARRAY[2, 4, 6]) n));
+ok($node->poll_query_until('postgres', q(SELECT count(*) = 6 FROM wfproc.instances WHERE id LIKE 'deadline-%' AND status = 'terminated')), 'and are terminated in time');
 is(sql(q(SELECT count(*) FROM wfproc.instances i, wfproc.verify(i.id) v WHERE NOT v.ok)), 0, 'verify() is true for all');
 no_alarms($node, 'nothing alarming in the log');
 kill_postmaster($node, 'INT');

@@ -72,8 +72,9 @@ sub draw_history
 	my $draw = Program->new(ids => \@ids, events => [qw(e1 e2 e3)], timers => [qw(t1 t2 e3)], workflows => [ sort keys %workflows ]);
 	my @starts = map { start($_, pick(sort keys %workflows), stamp(0, 2 * HOUR), $draw->payload(2, start => 1), draw(2) ? 0 : draw(24 * HOUR)) } @ids[ 0 .. 49 ];
 	my @sends = map { [ 'send', pick(@ids[ 0 .. 49 ]), pick(qw(e1 e2 e3)), stamp(2 * HOUR, 24 * HOUR), $draw->payload(3), undef, undef ] } 1 .. 250;
-	# time for a kill
-	push @{ $_->[4]{do} }, [ 'sleep', 0.01 ] for @sends[ map { $_ * 10 } 0 .. 24 ];
+	# where the worker is killed; nobody sends to it or closes it
+	push @starts, start('gate', 'failing', stamp(0, HOUR), {}, 0);
+	push @sends, [ 'send', 'gate', 'e1', stamp(5 * HOUR, 6 * HOUR), { do => [ ['gate'] ] }, undef, undef ];
 	return { starts => by_stamp(@starts), sends => by_stamp(@sends) };
 }
 
@@ -172,22 +173,36 @@ sub set_workers
 	return;
 }
 
+# The worker is killed within a step, which waits at a gate.
+sub kill_in_the_middle
+{
+	my ($db, $workers, $size) = @_;
+	my $gate = WfClient->new($node, $db);
+	$gate->connect;
+	$gate->call('SELECT pg_advisory_lock(4712)');
+	set_workers($workers);
+	my $pid;
+	ok( wait_until(
+			sub { $pid = $node->safe_psql($db, q(SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 4712 AND NOT granted)) },
+			'the worker is at the gate'),
+		'the worker is in the middle');
+	my $before = count_log($db);
+	kill('KILL', $pid);
+	$gate->call('SELECT pg_advisory_unlock(4712)');
+	$gate->close;
+	ok(wait_until(sub { my ($new) = eval { worker_pids($node, $db) }; return $new && $new != $pid }, 'another worker has begun'),
+		'it was killed');
+	ok($before > 0 && $before < $size, "when $before of $size rows of the log were written");
+	return;
+}
+
 # Waits until nothing is left that is due and could be handled.
 sub handle_by_workers
 {
 	my ($db, $history, $workers, $kill, $size) = @_;
 	inject($db, $history);
+	kill_in_the_middle($db, $workers, $size) if $kill;
 	set_workers($workers);
-	if ($kill)
-	{
-		my $before = 0;
-		wait_until(sub { ($before = count_log($db) // 0) > $size / 4 }, 'a quarter is handled');
-		my ($pid) = worker_pids($node, $db);
-		kill('KILL', $pid);
-		ok(wait_until(sub { my ($new) = eval { worker_pids($node, $db) }; return $new && $new != $pid }, 'another worker has begun'),
-			'the worker was killed');
-		cmp_ok($before, '<', $size, "in the middle: $before of $size rows of the log were written");
-	}
 	# an instance whose start was given up never begins
 	ok($node->poll_query_until($db, q(
 SELECT NOT EXISTS (

@@ -226,7 +226,7 @@ sub operate
 			return $state;
 		}
 		elsif ($verb eq 'raise') { die [ 'P0001', 'told to' ]; }
-		elsif ($verb eq 'sleep') { }
+		elsif ($verb eq 'gate')  { }
 		elsif ($verb eq 'try')
 		{
 			my @saved = @{ $step->{actions} };

@@ -63,7 +63,7 @@ BEGIN
                 EXCEPTION WHEN OTHERS THEN    -- a limit fails the step all the same
                     state := state || jsonb_build_object('caught', SQLSTATE);
                 END;
-            WHEN 'sleep' THEN PERFORM pg_sleep(a[2]::float);
+            WHEN 'gate' THEN PERFORM pg_advisory_xact_lock_shared(4712);    -- waits while a test holds it closed
             ELSE RAISE EXCEPTION 'unknown operation %', a[1];
         END CASE;
     END LOOP;
