@@ -8,3 +8,6 @@ ROLLBACK;
 \i examples/auction/auction.sql
 \i examples/lock_fleet/lock_fleet.sql
 \i examples/iot_twin/iot_twin.sql
+\i examples/contract/contract.sql
+\i examples/auditor/auditor.sql
+\i examples/what_if/what_if.sql

@@ -28,7 +28,7 @@ $node->stop;
 # An example's .out is what the regression test of the examples expects.
 my $expected = slurp_file("$top/expected/examples.out");
 my @outs = glob("$top/examples/*/*.out");
-is(scalar @outs, 7, 'the examples have their output beside them');
+is(scalar @outs, 10, 'the examples have their output beside them');
 for my $file (@outs)
 {
 	ok(index($expected, slurp_file($file)) >= 0, "$file is what the example prints");
