@@ -92,7 +92,7 @@ sub {
 			per_second(median(@plain), $count) . '/s'
 		],
 		row(\@rounds, 'check_version(), history: the same under another version', 'history', 0.5),
-		row(\@rounds, 'check_version(), both questions', 'both'),
+		row(\@rounds, 'check_version(), both questions', 'both', 0.5),
 		row(\@rounds, 'verify_all()', 'verify'),
 		row(\@rounds, 'replay(), a row for each event', 'replay'));
 };

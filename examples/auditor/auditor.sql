@@ -107,9 +107,12 @@ ALTER TABLE wfproc.event DISABLE TRIGGER append_only;
 SELECT instance_id AS bar FROM wfproc.instance WHERE id = 'bar' \gset
 SAVEPOINT honest;
 
--- 1. Mallory changes what Ben has put in.  The row's hash does not fit it any more.
+-- 1. Mallory changes what Ben has put in.  The row's hash does not fit it any more.  That is for verify_all() to say:
+-- check_seal() looks whether the ends of the logs have the hashes that were sealed, and this one is as it was.  An auditor
+-- asks both.
 UPDATE wfproc.event SET payload = '{"euro": 0, "who": "Ben"}' WHERE instance_id = :bar AND seq = 4;
 SELECT * FROM wfproc.verify_all('cash_box') WHERE NOT ok;
+SELECT * FROM wfproc.check_seal(:'seal');
 
 -- 2. And puts that hash right.  But the event leads to another state than the one of which the row has a digest.
 UPDATE wfproc.event e SET hash = digest(b.hash || convert_to(array_to_string(ARRAY[
