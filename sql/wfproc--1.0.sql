@@ -75,6 +75,17 @@ CREATE TABLE wfproc.version (
 );
 COMMENT ON TABLE wfproc.version IS 'published versions: the text of the handler''s code and its SHA-256; never changed once written';
 
+CREATE TABLE wfproc.version_helper (
+    workflow_id int NOT NULL,
+    version int NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    arguments text COLLATE "C" NOT NULL,
+    code text NOT NULL,
+    code_sha256 bytea NOT NULL,
+    PRIMARY KEY (workflow_id, version, name, arguments)
+);
+COMMENT ON TABLE wfproc.version_helper IS 'functions that a version''s code calls and has copies of: name, types of the arguments, text and its SHA-256; never changed once written';
+
 CREATE TABLE wfproc.rollout (
     rollout_id int PRIMARY KEY,
     workflow_id int NOT NULL,
@@ -266,6 +277,7 @@ SELECT pg_catalog.pg_extension_config_dump('wfproc.instance_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.mail_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.workflow', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.version', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.version_helper', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.rollout_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.rollout', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.instance', '');
@@ -294,10 +306,11 @@ COMMENT ON TRIGGER append_only ON wfproc.event IS 'the log is append-only, also 
 
 CREATE FUNCTION wfproc.define(workflow text, handler text, migrate text = NULL, accepts text[] = NULL,
         max_attempts int = NULL, on_failure text = NULL, retry_delay interval = NULL,
-        handler_timeout interval = NULL, snapshot_every int = NULL, watch bool = NULL, dead_letter_events bool = NULL)
+        handler_timeout interval = NULL, snapshot_every int = NULL, watch bool = NULL, dead_letter_events bool = NULL,
+        helpers regprocedure[] = NULL)
     RETURNS int LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_define';
-COMMENT ON FUNCTION wfproc.define(text, text, text, text[], int, text, interval, interval, int, bool, bool) IS
-'publishes the function handler(jsonb, text, jsonb) as the workflow''s next version and returns its number; the same code again gives the same version; settings left NULL keep their value; 42883 no such function, 42P13 wrong shape, 42501 not the owner';
+COMMENT ON FUNCTION wfproc.define(text, text, text, text[], int, text, interval, interval, int, bool, bool, regprocedure[]) IS
+'publishes the function handler(jsonb, text, jsonb) as the workflow''s next version, with copies of the helpers that it calls, and returns its number; the same code again gives the same version; settings left NULL keep their value; a NOTICE names functions that the code calls and has no copy of; 42883 no such function, 42P13 wrong shape, 42723 a helper in another''s place, 42501 not the owner';
 
 CREATE FUNCTION wfproc.try_step(handler text, state jsonb, event text, payload jsonb = '{}',
         OUT new_state jsonb, OUT actions jsonb)
@@ -331,7 +344,7 @@ COMMENT ON FUNCTION wfproc.set_current_version(text, int) IS
 CREATE FUNCTION wfproc.show_code(workflow text, version int)
     RETURNS text LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'wfproc_show_code';
 COMMENT ON FUNCTION wfproc.show_code(text, int) IS
-'the code of a version''s handler as it was published, from the argument list on, and that of its migrate function where it has one';
+'the code of a version''s handler as it was published, from the argument list on, and that of its migrate function and its helpers where it has some';
 
 CREATE FUNCTION wfproc.rollout(workflow text, version int, at timestamptz = NULL, from_version int = NULL, attributes jsonb = '{}',
         max_failures int = 10)
@@ -652,10 +665,13 @@ COMMENT ON VIEW wfproc.workflows IS 'definitions with their current version; at_
 
 CREATE VIEW wfproc.versions WITH (security_barrier) AS
     SELECT w.name AS workflow, v.version, v.version OPERATOR(pg_catalog.=) w.current_version AS current, v.handler, v.code_sha256,
-           v.migrate, v.migrate_sha256, v.search_path, v.defined_at
+           v.migrate, v.migrate_sha256, v.search_path, v.defined_at,
+           ARRAY(SELECT pg_catalog.format('%s(%s)', h.name, h.arguments) FROM wfproc.version_helper h
+             WHERE h.workflow_id OPERATOR(pg_catalog.=) v.workflow_id AND h.version OPERATOR(pg_catalog.=) v.version
+             ORDER BY h.name, h.arguments) AS helpers
     FROM wfproc.version v JOIN wfproc.workflow w ON w.workflow_id OPERATOR(pg_catalog.=) v.workflow_id
     WHERE wfproc.may(v.workflow_id, 'read');
-COMMENT ON VIEW wfproc.versions IS 'published versions with the SHA-256 of their code; show_code() shows it';
+COMMENT ON VIEW wfproc.versions IS 'published versions with the SHA-256 of their code, and the helpers that they have copies of; show_code() shows all of it';
 
 CREATE VIEW wfproc.rollouts WITH (security_barrier) AS
     SELECT r.rollout_id, w.name AS workflow, r.version, r.from_version, r.at, r.attributes, r.created_by, r.created_at,

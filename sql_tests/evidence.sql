@@ -39,6 +39,9 @@ SELECT split_part(:'seal_0', ' ', 1) AS tag, split_part(:'seal_0', ' ', 2) = (SE
        split_part(:'seal_0', ' ', 6)::bigint = (SELECT count(*) FROM wfproc.event) AS events;
 
 SELECT wfproc.define('evidence', 'public.evidence_adder', snapshot_every => 1000);
+CREATE FUNCTION public.evidence_b() RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE FUNCTION public.evidence_a() RETURNS int LANGUAGE sql AS 'SELECT 2';
+SELECT wfproc.define('evidence-helped', 'public.evidence_adder', helpers => '{public.evidence_b(),public.evidence_a()}');
 SELECT wfproc.start('evidence', 'e-' || n, '{"n": 1}', '2024-02-01') FROM generate_series(1, 3) n;
 SELECT wfproc.send('e-1', 'add', '{"n": 41, "name": "Ines \u00e9"}', '2024-02-02') > 0 AS sent;
 SELECT wfproc.send('e-1', 'ask', '{"n": 0.5}', '2024-02-03') > 0 AS sent;
@@ -77,7 +80,10 @@ CREATE FUNCTION pg_temp.root() RETURNS bytea LANGUAGE sql AS $$
         SELECT w.name, v.version, digest(convert_to(concat_ws(chr(31), 'version', w.name, v.version, v.handler,
                    encode(digest(v.code, 'sha256'), 'hex'), encode(v.code_sha256, 'hex'),
                    coalesce(v.migrate, ''), coalesce(encode(digest(v.migrate_code, 'sha256'), 'hex'), ''), coalesce(encode(v.migrate_sha256, 'hex'), ''),
-                   v.search_path, (extract(epoch FROM v.defined_at) * 1000000)::bigint), 'UTF8'), 'sha256') AS hash
+                   v.search_path, (extract(epoch FROM v.defined_at) * 1000000)::bigint,
+                   (SELECT string_agg(concat_ws(chr(31), h.name, h.arguments, encode(digest(h.code, 'sha256'), 'hex'), encode(h.code_sha256, 'hex')),
+                               chr(31) ORDER BY h.name COLLATE "C", h.arguments COLLATE "C")
+                    FROM wfproc.version_helper h WHERE h.workflow_id = v.workflow_id AND h.version = v.version)), 'UTF8'), 'sha256') AS hash
         FROM wfproc.version v JOIN wfproc.workflow w USING (workflow_id)
     )
     SELECT digest('node'::bytea
@@ -144,6 +150,12 @@ ROLLBACK TO s;
 DELETE FROM wfproc.event WHERE instance_id = :e1 AND seq = 3;
 INSERT INTO wfproc.event SELECT instance_id, 4, at, recorded_at, mail_id, digest, live, name, payload, sender, idempotency_key, reply, payload_sha256, hash
 FROM wfproc.event WHERE instance_id = :e1 AND seq = 1;
+SELECT * FROM wfproc.check_seal(:'seal_2');
+ROLLBACK TO s;
+UPDATE wfproc.version_helper SET code = code || ' ' WHERE name = 'public.evidence_a';
+SELECT * FROM wfproc.check_seal(:'seal_2');
+ROLLBACK TO s;
+DELETE FROM wfproc.version_helper WHERE name = 'public.evidence_b';
 SELECT * FROM wfproc.check_seal(:'seal_2');
 ROLLBACK TO s;
 UPDATE wfproc.version SET code = code || ' ' WHERE workflow_id = (SELECT workflow_id FROM wfproc.workflow WHERE name = 'evidence');

@@ -137,9 +137,9 @@ ROLLBACK;
 
 \echo '--- a user of the extension reads and writes no table of it, and sees no code of others'
 SET ROLE regress_surface_user;
-SELECT c, t, try(format(c, t)) FROM unnest('{workflow,version,instance,event,mailbox,dead_letter,snapshot,idempotency,acl,home}'::text[]) t,
+SELECT c, t, try(format(c, t)) FROM unnest('{workflow,version,version_helper,instance,event,mailbox,dead_letter,snapshot,idempotency,acl,home}'::text[]) t,
     unnest('{SELECT * FROM wfproc.%s,DELETE FROM wfproc.%s}'::text[]) c
-EXCEPT SELECT c, t, '42501: permission denied for table ' || t FROM unnest('{workflow,version,instance,event,mailbox,dead_letter,snapshot,idempotency,acl,home}'::text[]) t,
+EXCEPT SELECT c, t, '42501: permission denied for table ' || t FROM unnest('{workflow,version,version_helper,instance,event,mailbox,dead_letter,snapshot,idempotency,acl,home}'::text[]) t,
     unnest('{SELECT * FROM wfproc.%s,DELETE FROM wfproc.%s}'::text[]) c;
 SELECT try('INSERT INTO wfproc.mailbox SELECT * FROM wfproc.mailbox');
 SELECT try('SELECT nextval(''wfproc.mail_seq'')');

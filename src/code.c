@@ -1,7 +1,7 @@
 /*
  * code.c: the code of a version: its text, its hash, and the private copy that is run.
  *
- * Called by define.c, which publishes, and by workflow.c, which loads.  The text is what pg_get_functiondef() says from the
+ * Called by define.c and helper.c, which publish, and by version.c, which loads.  The text is what pg_get_functiondef() says from the
  * argument list on, so that it is the same for a function and for its copy in another schema, and BEGIN ATOMIC bodies, which
  * have no source text, are covered too.  All of that is printed and read under fixed settings (see pinned_settings): else
  * the text, and so its hash, would depend on who asks.
@@ -9,14 +9,21 @@
  * Copies are made inside the caller's transaction, in a schema of their own, and belong to the extension's owner.  Schema
  * and function go with the extension but are no members of it, so that pg_dump dumps them like anybody's.  Functions in C
  * and internal ones are not copied: a copy would be the same symbol of the same library.
+ *
+ * The engine calls the copies of the handler and of migrate by their OIDs, so nobody needs a right to them.  Where a version
+ * has helpers, code calls copies by their names, and the workflow's owner may use the schema and call what is in it.
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
+#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaddress.h"
+#include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_namespace.h"
@@ -27,6 +34,8 @@
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/catcache.h"
+#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -52,9 +61,9 @@ typedef struct WfSignature
 } WfSignature;
 
 static const WfSignature signatures[] = {
-	[WF_CODE_HANDLER] = {"handler", "jsonb, text, jsonb", "(state jsonb, event text, payload jsonb) RETURNS jsonb",
+	[WF_CODE_HANDLER] = {"handler", WF_CODE_HANDLER_ARGUMENTS, "(state jsonb, event text, payload jsonb) RETURNS jsonb",
 	{JSONBOID, TEXTOID, JSONBOID}},
-	[WF_CODE_MIGRATE] = {"migrate", "jsonb, integer, integer", "(state jsonb, from_version int, to_version int) RETURNS jsonb",
+	[WF_CODE_MIGRATE] = {"migrate", WF_CODE_MIGRATE_ARGUMENTS, "(state jsonb, from_version int, to_version int) RETURNS jsonb",
 	{JSONBOID, INT4OID, INT4OID}}
 };
 
@@ -170,10 +179,24 @@ definition_after_name(Oid function, const char *qualified)
 }
 
 /*
+ * The types of a function's input arguments, as ALTER FUNCTION takes them.  Needs the fixed settings.
+ */
+static char *
+argument_types(const oidvector *types)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < types->dim1; i++)
+		appendStringInfo(&buf, "%s%s", i > 0 ? ", " : "", format_type_be(types->values[i]));
+	return buf.data;
+}
+
+/*
  * Reads a function's code from the catalogue.  NULL where there is no such function.
  */
-static WfCode *
-read_code(Oid function, WfCodeKind kind)
+WfCode *
+wf_code_read(Oid function)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	WfCode	   *code;
@@ -186,13 +209,13 @@ read_code(Oid function, WfCodeKind kind)
 	form = (Form_pg_proc) GETSTRUCT(tuple);
 	level = pin_settings();
 	code = palloc0(sizeof(WfCode));
-	code->kind = kind;
 	code->function = function;
 	code->owner = form->proowner;
 	code->language = form->prolang;
 	code->by_name = is_by_name(form->prolang);
 	code->name = pstrdup(NameStr(form->proname));
 	code->qualified = quote_qualified_identifier(get_namespace_name_or_temp(form->pronamespace), code->name);
+	code->arguments = argument_types(&form->proargtypes);
 	code->text = definition_after_name(function, code->qualified);
 	if (code->by_name)
 		code->text = psprintf("%s%s", BY_NAME_MARK, code->text);
@@ -234,21 +257,22 @@ check_shape(Form_pg_proc form, const char *name, const WfSignature *signature)
 }
 
 /*
- * Raises where the current user may not call the function, or may not make others run code in its language.
+ * Raises where the current user may not call the function, or may not make others run code in its language.  what and
+ * signature name it: "handler", "f(jsonb, text, jsonb)".
  */
-static void
-check_rights(Form_pg_proc form, const char *name, const WfSignature *signature)
+void
+wf_code_check_publisher(Oid function, Oid language, const char *what, const char *signature)
 {
-	if (!wf_code_may_execute(GetUserId(), form->oid))
+	if (!wf_code_may_execute(GetUserId(), function))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for function %s(%s)", name, signature->args),
+				 errmsg("permission denied for function %s", signature),
 				 errhint("Publishing it needs EXECUTE on it.")));
-	if (!superuser() && !wf_code_language_is_trusted(form->prolang))
+	if (!superuser() && !wf_code_language_is_trusted(language))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("%s %s(%s) is written in language %s, which is not trusted", signature->what, name, signature->args,
-						quote_identifier(get_language_name(form->prolang, false))),
+				 errmsg("%s %s is written in language %s, which is not trusted", what, signature,
+						quote_identifier(get_language_name(language, false))),
 				 errhint("Only a superuser may publish it.")));
 }
 
@@ -293,9 +317,10 @@ wf_code_resolve(const char *name, WfCodeKind kind)
 				 errhint("A %s function has the shape %s; its name is looked up in the search_path unless it has a schema.",
 						 signature->what, signature->shape)));
 	check_shape((Form_pg_proc) GETSTRUCT(tuple), name, signature);
-	check_rights((Form_pg_proc) GETSTRUCT(tuple), name, signature);
+	wf_code_check_publisher(function, ((Form_pg_proc) GETSTRUCT(tuple))->prolang, signature->what,
+							psprintf("%s(%s)", name, signature->args));
 	ReleaseSysCache(tuple);
-	return read_code(function, kind);
+	return wf_code_read(function);
 }
 
 static char *
@@ -316,12 +341,34 @@ locate(const char *qualified, const char *text, int workflow_id, int version, ch
 }
 
 /*
+ * The function of that name and those argument types in a schema.  Types are compared as they are printed: what was printed
+ * once need not be a type any more.
+ */
+static Oid
+find_function(Oid namespace_oid, const char *name, const char *arguments)
+{
+	int			level = pin_settings();
+	CatCList   *list = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum(name));
+	Oid			function = InvalidOid;
+
+	for (int i = 0; i < list->n_members && !OidIsValid(function); i++)
+	{
+		Form_pg_proc form = (Form_pg_proc) GETSTRUCT(&list->members[i]->tuple);
+
+		if (form->pronamespace == namespace_oid && strcmp(argument_types(&form->proargtypes), arguments) == 0)
+			function = form->oid;
+	}
+	ReleaseSysCacheList(list);
+	AtEOXact_GUC(false, level);
+	return function;
+}
+
+/*
  * The function that a version runs, as it is now: whether it is as published is for the caller to compare.
  */
 WfCode *
-wf_code_find(const char *qualified, const char *text, WfCodeKind kind, int workflow_id, int version)
+wf_code_find(const char *qualified, const char *arguments, const char *text, int workflow_id, int version)
 {
-	oidvector  *types = buildoidvector(signatures[kind].types, CODE_ARGS);
 	char	   *schema;
 	char	   *name;
 	Oid			namespace_oid;
@@ -331,22 +378,51 @@ wf_code_find(const char *qualified, const char *text, WfCodeKind kind, int workf
 	namespace_oid = get_namespace_oid(schema, true);
 	if (!OidIsValid(namespace_oid))
 		return NULL;
-	function = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid, CStringGetDatum(name), PointerGetDatum(types),
-							   ObjectIdGetDatum(namespace_oid));
-	return OidIsValid(function) ? read_code(function, kind) : NULL;
+	function = find_function(namespace_oid, name, arguments);
+	return OidIsValid(function) ? wf_code_read(function) : NULL;
+}
+
+/*
+ * Whether there is anything in a version's schema besides these functions.
+ */
+bool
+wf_code_has_others(int workflow_id, int version, const List *functions)
+{
+	Oid			namespace_oid = get_namespace_oid(schema_name(workflow_id, version), true);
+	Relation	depend;
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	if (!OidIsValid(namespace_oid))
+		return false;
+	depend = table_open(DependRelationId, AccessShareLock);
+	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(NamespaceRelationId));
+	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(namespace_oid));
+	scan = systable_beginscan(depend, DependReferenceIndexId, true, NULL, lengthof(keys), keys);
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend row = (Form_pg_depend) GETSTRUCT(tuple);
+
+		found = row->classid != ProcedureRelationId || !list_member_oid(functions, row->objid);
+	}
+	systable_endscan(scan);
+	table_close(depend, AccessShareLock);
+	return found;
 }
 
 /*
  * Where a version's function is or should be, for messages.
  */
 char *
-wf_code_location(const char *qualified, const char *text, WfCodeKind kind, int workflow_id, int version)
+wf_code_location(const char *qualified, const char *arguments, const char *text, int workflow_id, int version)
 {
 	char	   *schema;
 	char	   *name;
 
 	locate(qualified, text, workflow_id, version, &schema, &name);
-	return psprintf("%s(%s)", quote_qualified_identifier(schema, name), signatures[kind].args);
+	return psprintf("%s(%s)", quote_qualified_identifier(schema, name), arguments);
 }
 
 static void
@@ -455,14 +531,14 @@ create_copy(const WfCode *code, Oid owner, int workflow_id, int version)
 {
 	const char *schema = schema_name(workflow_id, version);
 	const char *name = quote_qualified_identifier(schema, code->name);
-	const char *signature = psprintf("%s(%s)", name, signatures[code->kind].args);
+	const char *signature = psprintf("%s(%s)", name, code->arguments);
 	WfCode	   *copy;
 
 	create_as_owner(owner, schema, psprintf("CREATE FUNCTION %s(%s", name, code->text));
 	execute(psprintf("ALTER FUNCTION %s OWNER TO CURRENT_USER", signature));
 	execute(psprintf("REVOKE ALL ON FUNCTION %s FROM PUBLIC", signature));
 	execute(psprintf("ALTER FUNCTION %s DEPENDS ON EXTENSION wfproc", signature));
-	copy = wf_code_find(code->qualified, code->text, code->kind, workflow_id, version);
+	copy = wf_code_find(code->qualified, code->arguments, code->text, workflow_id, version);
 	if (copy == NULL || memcmp(copy->sha256, code->sha256, WF_SHA256_LEN) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_WF_CODE_CHANGED),
@@ -503,16 +579,62 @@ wf_code_repair(const WfCode *code, Oid owner, int workflow_id, int version)
 
 	if (code == NULL || code->by_name)
 		return;
-	copy = wf_code_find(code->qualified, code->text, code->kind, workflow_id, version);
+	copy = wf_code_find(code->qualified, code->arguments, code->text, workflow_id, version);
 	if (copy != NULL && copy->owner == wf_catalog_owner() && memcmp(copy->sha256, code->sha256, WF_SHA256_LEN) == 0)
 		return;
 	if (copy != NULL)
 	{
 		wf_spi_begin(&spi);
-		execute(psprintf("DROP FUNCTION %s", wf_code_location(code->qualified, code->text, code->kind, workflow_id, version)));
+		execute(psprintf("DROP FUNCTION %s",
+						 wf_code_location(code->qualified, code->arguments, code->text, workflow_id, version)));
 		wf_spi_end(&spi);
 	}
 	wf_code_copy(code, owner, workflow_id, version);
+}
+
+/*
+ * Whether the owner may use the schema of a version and call a copy in it.
+ */
+bool
+wf_code_is_open(const WfCode *copy, Oid owner, int workflow_id, int version)
+{
+	Oid			namespace_oid = get_namespace_oid(schema_name(workflow_id, version), false);
+
+	return wf_code_may_execute(owner, copy->function) &&
+		DatumGetBool(DirectFunctionCall3(has_schema_privilege_id_id, ObjectIdGetDatum(owner),
+										 ObjectIdGetDatum(namespace_oid), CStringGetTextDatum("USAGE")));
+}
+
+/*
+ * Lets the owner of the workflow call a version's copy by its name.
+ */
+void
+wf_code_open(const WfCode *code, Oid owner, int workflow_id, int version)
+{
+	WfCode	   *copy;
+	const char *role;
+	WfSpi		spi;
+
+	if (code == NULL || code->by_name)
+		return;
+	copy = wf_code_find(code->qualified, code->arguments, code->text, workflow_id, version);
+	if (copy == NULL || wf_code_is_open(copy, owner, workflow_id, version))
+		return;
+	role = quote_identifier(GetUserNameFromId(owner, false));
+	wf_spi_begin(&spi);
+	execute(psprintf("GRANT USAGE ON SCHEMA %s TO %s", quote_identifier(schema_name(workflow_id, version)), role));
+	execute(psprintf("GRANT EXECUTE ON FUNCTION %s TO %s",
+					 wf_code_location(code->qualified, code->arguments, code->text, workflow_id, version), role));
+	wf_spi_end(&spi);
+}
+
+/*
+ * The search_path under which a version with helpers is run: its copies first.
+ */
+char *
+wf_code_path_to_copies(const char *search_path, int workflow_id, int version)
+{
+	return psprintf("%s, %s", quote_identifier(schema_name(workflow_id, version)), search_path);
 }
 
 /*

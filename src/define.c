@@ -21,7 +21,9 @@
 #include "catalog.h"
 #include "check.h"
 #include "clock.h"
+#include "callees.h"
 #include "code.h"
+#include "helper.h"
 #include "settings.h"
 #include "spi.h"
 #include "wakeup.h"
@@ -30,13 +32,14 @@
 PG_FUNCTION_INFO_V1(wfproc_define);
 PG_FUNCTION_INFO_V1(wfproc_adopt);
 
-/* arguments of define() before the settings */
+/* arguments of define() */
 enum
 {
 	ARG_WORKFLOW,
 	ARG_HANDLER,
 	ARG_MIGRATE,
-	ARG_SETTINGS
+	ARG_SETTINGS,
+	ARG_HELPERS = ARG_SETTINGS + WF_SETTINGS
 };
 
 /* what is to be published */
@@ -45,6 +48,7 @@ typedef struct WfDefinition
 	char	   *name;
 	WfCode	   *handler;
 	WfCode	   *migrate;		/* or NULL */
+	List	   *helpers;		/* of WfCode *, sorted */
 	char	   *search_path;
 	Datum		settings[WF_SETTINGS];
 	char		nulls[WF_SETTINGS]; /* as SPI takes them */
@@ -88,6 +92,7 @@ read_definition(FunctionCallInfo fcinfo, WfDefinition *definition)
 	wf_settings_check(fcinfo, ARG_SETTINGS);
 	definition->handler = wf_code_resolve(handler, WF_CODE_HANDLER);
 	definition->migrate = wf_code_resolve(migrate, WF_CODE_MIGRATE);
+	definition->helpers = wf_helper_resolve(fcinfo, ARG_HELPERS, definition->handler, definition->migrate);
 	definition->search_path = wf_code_search_path();
 	for (int i = 0; i < WF_SETTINGS; i++)
 	{
@@ -214,7 +219,29 @@ update_workflow(int workflow_id, int version, const WfDefinition *definition)
 }
 
 /*
- * Writes a version's row and makes its private copies, for a workflow of that owner.
+ * Sees to all private copies of a version, each by the given function.  Where there are helpers, the code calls copies by
+ * their names, as the owner.
+ */
+static void
+place_copies(const WfDefinition *definition, Oid owner, int workflow_id, int version,
+			 void (*place) (const WfCode *code, Oid owner, int workflow_id, int version))
+{
+	ListCell   *lc;
+
+	place(definition->handler, owner, workflow_id, version);
+	place(definition->migrate, owner, workflow_id, version);
+	foreach(lc, definition->helpers)
+		place(lfirst(lc), owner, workflow_id, version);
+	if (definition->helpers == NIL)
+		return;
+	wf_code_open(definition->handler, owner, workflow_id, version);
+	wf_code_open(definition->migrate, owner, workflow_id, version);
+	foreach(lc, definition->helpers)
+		wf_code_open(lfirst(lc), owner, workflow_id, version);
+}
+
+/*
+ * Writes a version's rows and makes its private copies, for a workflow of that owner.
  */
 static void
 publish_version(int workflow_id, Oid owner, int version, const WfDefinition *definition)
@@ -237,8 +264,8 @@ publish_version(int workflow_id, Oid owner, int version, const WfDefinition *def
 				   "INSERT INTO wfproc.version (workflow_id, version, handler, code, code_sha256, migrate, migrate_code,"
 				   " migrate_sha256, search_path, defined_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
 				   &params, SPI_OK_INSERT, NULL);
-	wf_code_copy(definition->handler, owner, workflow_id, version);
-	wf_code_copy(migrate, owner, workflow_id, version);
+	wf_helper_write(definition->helpers, workflow_id, version);
+	place_copies(definition, owner, workflow_id, version, wf_code_copy);
 }
 
 /*
@@ -258,12 +285,13 @@ is_same_code(int workflow_id, int version, const WfDefinition *definition)
 	add_text(&params, migrate != NULL ? migrate->qualified : NULL);
 	add_sha256(&params, migrate);
 	add_text(&params, definition->search_path);
-	return execute(&plan,
-				   "SELECT 1 FROM wfproc.version WHERE workflow_id = $1 AND version = $2"
-				   " AND handler = $3 COLLATE \"C\" AND code_sha256 = $4"
-				   " AND migrate IS NOT DISTINCT FROM $5 COLLATE \"C\" AND migrate_sha256 IS NOT DISTINCT FROM $6"
-				   " AND search_path = $7 COLLATE \"C\"",
-				   &params, SPI_OK_SELECT, NULL) > 0;
+	return wf_helper_same(definition->helpers, workflow_id, version) &&
+		execute(&plan,
+				"SELECT 1 FROM wfproc.version WHERE workflow_id = $1 AND version = $2"
+				" AND handler = $3 COLLATE \"C\" AND code_sha256 = $4"
+				" AND migrate IS NOT DISTINCT FROM $5 COLLATE \"C\" AND migrate_sha256 IS NOT DISTINCT FROM $6"
+				" AND search_path = $7 COLLATE \"C\"",
+				&params, SPI_OK_SELECT, NULL) > 0;
 }
 
 /*
@@ -310,10 +338,7 @@ redefine(const WfWorkflow *workflow, const WfDefinition *definition)
 	if (!same || memchr(definition->nulls, ' ', WF_SETTINGS) != NULL)
 		update_workflow(workflow_id, version, definition);
 	if (same)
-	{
-		wf_code_repair(definition->handler, owner, workflow_id, version);
-		wf_code_repair(definition->migrate, owner, workflow_id, version);
-	}
+		place_copies(definition, owner, workflow_id, version, wf_code_repair);
 	else
 		publish_version(workflow_id, owner, version, definition);
 	return version;
@@ -335,7 +360,23 @@ warn_not_at_home(const char *name)
 }
 
 /*
- * define(workflow, handler, migrate, accepts, ...settings): publishes a version and returns its number.
+ * Says what the version calls and has no copy of.
+ */
+static void
+point_out_callees(const WfDefinition *definition, int version)
+{
+	WfWorkflow *workflow = wf_workflow_by_name(definition->name, false);
+	List	   *codes = list_make1(definition->handler);
+
+	if (definition->migrate != NULL)
+		codes = lappend(codes, definition->migrate);
+	codes = list_concat(codes, definition->helpers);
+	wf_callees_point_out(workflow, version, codes, definition->helpers == NIL ? definition->search_path :
+						 wf_code_path_to_copies(definition->search_path, workflow->workflow_id, version));
+}
+
+/*
+ * define(workflow, handler, migrate, accepts, ...settings, helpers): publishes a version and returns its number.
  */
 Datum
 wfproc_define(PG_FUNCTION_ARGS)
@@ -358,6 +399,7 @@ wfproc_define(PG_FUNCTION_ARGS)
 	}
 	wf_workflow_changed();
 	warn_not_at_home(definition.name);
+	point_out_callees(&definition, version);
 	PG_RETURN_INT32(version);
 }
 

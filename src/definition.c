@@ -1,6 +1,6 @@
 /*
  * definition.c: reads rows of wfproc.workflow, with what belongs to them in wfproc.home and wfproc.acl, and of
- * wfproc.version.
+ * wfproc.version, with those of wfproc.version_helper.
  *
  * Called by workflow.c, which keeps what is read here.  Each read has a snapshot of its own, taken now, so that a definition
  * made by an earlier command of this very transaction is found.  The locks are AccessShareLock, and end with the
@@ -67,6 +67,17 @@ enum
 	VERSION_SEARCH_PATH,
 	VERSION_DEFINED_AT,
 	VERSION_COLUMNS = VERSION_DEFINED_AT
+};
+
+enum
+{
+	HELPER_WORKFLOW_ID = 1,
+	HELPER_VERSION,
+	HELPER_NAME,
+	HELPER_ARGUMENTS,
+	HELPER_CODE,
+	HELPER_CODE_SHA256,
+	HELPER_COLUMNS = HELPER_CODE_SHA256
 };
 
 enum
@@ -343,8 +354,50 @@ wf_definition_read_by_name(const char *name)
 	return read_by_key("workflow_name_key", &key);
 }
 
+static WfHelper *
+read_helper(const WfScan *scan)
+{
+	WfHelper   *helper = palloc(sizeof(WfHelper));
+
+	helper->name = text_column(scan, HELPER_NAME);
+	helper->arguments = text_column(scan, HELPER_ARGUMENTS);
+	helper->code = text_column(scan, HELPER_CODE);
+	wf_row_bytes(scan->values, scan->nulls, HELPER_CODE_SHA256, helper->sha256, WF_SHA256_LEN);
+	return helper;
+}
+
+static int
+compare_helpers(const ListCell *a, const ListCell *b)
+{
+	const WfHelper *x = lfirst(a);
+	const WfHelper *y = lfirst(b);
+	int			order = strcmp(x->name, y->name);
+
+	return order != 0 ? order : strcmp(x->arguments, y->arguments);
+}
+
 /*
- * Reads a version's row.  False where there is none.
+ * The helpers of a version, by name and arguments, whether the index is there or not.
+ */
+static List *
+load_helpers(int workflow_id, int version)
+{
+	List	   *helpers = NIL;
+	WfScan		scan;
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], HELPER_WORKFLOW_ID, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(workflow_id));
+	ScanKeyInit(&keys[1], HELPER_VERSION, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(version));
+	begin_scan(&scan, WF_VERSION_HELPER, HELPER_COLUMNS, "version_helper_pkey", 2, keys);
+	while (next_row(&scan))
+		helpers = lappend(helpers, read_helper(&scan));
+	end_scan(&scan);
+	list_sort(helpers, compare_helpers);
+	return helpers;
+}
+
+/*
+ * Reads a version's row, and its helpers'.  False where there is none.
  */
 bool
 wf_definition_read_version(int workflow_id, int version, WfPublished *published)
@@ -366,6 +419,7 @@ wf_definition_read_version(int workflow_id, int version, WfPublished *published)
 		wf_row_bytes(scan.values, scan.nulls, VERSION_MIGRATE_SHA256, published->migrate_sha256, WF_SHA256_LEN);
 		published->search_path = wf_row_text(scan.values, scan.nulls, VERSION_SEARCH_PATH);
 		wf_row_bytes(scan.values, scan.nulls, VERSION_CODE_SHA256, published->sha256, WF_SHA256_LEN);
+		published->helpers = load_helpers(workflow_id, version);
 	}
 	end_scan(&scan);
 	return found;

@@ -234,6 +234,12 @@ wfproc_set_current_version(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(before);
 }
 
+static void
+append_code(StringInfo buf, const char *what, const char *signature, const char *code)
+{
+	appendStringInfo(buf, "%s-- %s %s\n(%s", buf->len > 0 ? "\n" : "", what, signature, code);
+}
+
 /*
  * show_code(workflow, version) -> text
  */
@@ -243,14 +249,23 @@ wfproc_show_code(PG_FUNCTION_ARGS)
 	char	   *name = wf_check_name(fcinfo, 0, "workflow");
 	WfWorkflow *workflow;
 	WfPublished published;
+	StringInfoData buf;
+	ListCell   *lc;
 
 	wf_workflow_refresh();
 	workflow = wf_workflow_by_name(name, false);
 	wf_acl_require(workflow, GetUserId(), WF_PRIV_READ);
 	if (!wf_definition_read_version(workflow->workflow_id, get_version(fcinfo, 1, workflow), &published))
 		elog(ERROR, "version %d is not there", PG_GETARG_INT32(1));
-	if (published.migrate == NULL)
-		PG_RETURN_TEXT_P(cstring_to_text(psprintf("-- handler %s\n(%s", published.handler, published.code)));
-	PG_RETURN_TEXT_P(cstring_to_text(psprintf("-- handler %s\n(%s\n-- migrate %s\n(%s", published.handler, published.code,
-											  published.migrate, published.migrate_code)));
+	initStringInfo(&buf);
+	append_code(&buf, "handler", published.handler, published.code);
+	if (published.migrate != NULL)
+		append_code(&buf, "migrate", published.migrate, published.migrate_code);
+	foreach(lc, published.helpers)
+	{
+		const WfHelper *helper = lfirst(lc);
+
+		append_code(&buf, "helper", psprintf("%s(%s)", helper->name, helper->arguments), helper->code);
+	}
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(buf.data, buf.len));
 }

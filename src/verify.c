@@ -32,6 +32,7 @@
 #include "snapshot.h"
 #include "spi.h"
 #include "verify.h"
+#include "version.h"
 
 /* most rows that one call of verify_all() returns */
 #define MAX_LIST 100000
@@ -282,6 +283,8 @@ code_problem(WfWorkflow *workflow, int version)
 	if (wf_spi_execute(&plan,
 					   "SELECT sha256(convert_to(code, 'UTF8')) = code_sha256 AND (migrate_code IS NULL) = (migrate_sha256 IS NULL)"
 					   " AND coalesce(sha256(convert_to(migrate_code, 'UTF8')) = migrate_sha256, true)"
+					   " AND NOT EXISTS (SELECT FROM wfproc.version_helper h WHERE h.workflow_id = $1 AND h.version = $2"
+					   " AND sha256(convert_to(h.code, 'UTF8')) <> h.code_sha256)"
 					   " FROM wfproc.version WHERE workflow_id = $1 AND version = $2",
 					   lengthof(types), types, values, NULL, true, SPI_OK_SELECT) == 0)
 		problem = "its row is missing";
@@ -292,7 +295,10 @@ code_problem(WfWorkflow *workflow, int version)
 		return psprintf("code changed: version %d: %s", version, problem);
 	known = wf_workflow_version(workflow, version);
 	if (known->problem == NULL)
-		return NULL;
+	{
+		problem = wf_version_check_schema(workflow, known);
+		return problem == NULL ? NULL : psprintf("code changed: version %d: %s", version, problem);
+	}
 	return psprintf("%s: version %d: %s", known->problem_code == ERRCODE_WF_CODE_CHANGED ? "code changed" : "code cannot be run",
 					version, known->problem);
 }

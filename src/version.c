@@ -50,10 +50,11 @@ check_owner(const WfWorkflow *workflow, WfVersion *version)
 /* one of a version's functions, as published */
 typedef struct Part
 {
-	WfCodeKind	kind;
 	const char *qualified;
+	const char *arguments;
 	const char *text;
 	const uint8 *sha256;
+	bool		called;			/* by its name, from other parts */
 } Part;
 
 /*
@@ -62,7 +63,7 @@ typedef struct Part
 static void
 check_code(const WfWorkflow *workflow, WfVersion *version, const Part *part, const WfCode *code)
 {
-	char	   *location = wf_code_location(part->qualified, part->text, part->kind, workflow->workflow_id, version->version);
+	char	   *location = wf_code_location(part->qualified, part->arguments, part->text, workflow->workflow_id, version->version);
 
 	if (code == NULL)
 		set_problem(version, ERRCODE_WF_CODE_CHANGED,
@@ -91,33 +92,88 @@ check_rights(const WfWorkflow *workflow, WfVersion *version, const WfCode *code)
 					psprintf("role \"%s\" has no right to execute function %s", workflow->owner_name, code->qualified));
 }
 
-static void
-load_function(const WfWorkflow *workflow, WfVersion *version, const Part *part, FmgrInfo *function)
+/*
+ * Finds a function of the version and looks at it.  InvalidOid, and the version's problem, where it cannot be run.
+ */
+static Oid
+load_part(const WfWorkflow *workflow, WfVersion *version, const Part *part)
 {
+	MemoryContext old;
 	WfCode	   *code;
 
 	if (version->problem != NULL)
-		return;
-	code = wf_code_find(part->qualified, part->text, part->kind, workflow->workflow_id, version->version);
+		return InvalidOid;
+	code = wf_code_find(part->qualified, part->arguments, part->text, workflow->workflow_id, version->version);
 	check_code(workflow, version, part, code);
 	if (version->problem != NULL)
-		return;
+		return InvalidOid;
 	check_rights(workflow, version, code);
-	if (version->problem == NULL)
-		fmgr_info_cxt(code->function, function, GetMemoryChunkContext(version));
+	if (part->called && !code->by_name && !wf_code_is_open(code, workflow->owner, workflow->workflow_id, version->version))
+		set_problem(version, ERRCODE_INSUFFICIENT_PRIVILEGE,
+					psprintf("role \"%s\" has no right to execute function %s(%s)", workflow->owner_name, code->qualified,
+							 code->arguments));
+	old = MemoryContextSwitchTo(GetMemoryChunkContext(version));
+	version->functions = lappend_oid(version->functions, code->function);
+	MemoryContextSwitchTo(old);
+	return version->problem == NULL ? code->function : InvalidOid;
+}
+
+static void
+load_function(const WfWorkflow *workflow, WfVersion *version, const Part *part, FmgrInfo *function)
+{
+	Oid			found = load_part(workflow, version, part);
+
+	if (OidIsValid(found))
+		fmgr_info_cxt(found, function, GetMemoryChunkContext(version));
+}
+
+static void
+load_helpers(const WfWorkflow *workflow, WfVersion *version, const List *helpers)
+{
+	ListCell   *lc;
+
+	foreach(lc, helpers)
+	{
+		const WfHelper *helper = lfirst(lc);
+		Part		part = {helper->name, helper->arguments, helper->code, helper->sha256, true};
+
+		(void) load_part(workflow, version, &part);
+	}
+}
+
+/*
+ * Whether a version without a problem has nothing in its schema but its functions; else what is wrong.  More would be there
+ * where a helper's row is lost, and would be met before what the code means.  Nobody is told of new objects, so this may
+ * come to be so after the version was loaded.
+ */
+char *
+wf_version_check_schema(const WfWorkflow *workflow, const WfVersion *version)
+{
+	if (!wf_code_has_others(workflow->workflow_id, version->version, version->functions))
+		return NULL;
+	return psprintf("something is in schema wfproc_code_%d_%d that was not published", workflow->workflow_id, version->version);
 }
 
 static void
 load_functions(const WfWorkflow *workflow, WfVersion *version, const WfPublished *published)
 {
-	Part		handler = {WF_CODE_HANDLER, published->handler, published->code, published->sha256};
-	Part		migrate = {WF_CODE_MIGRATE, published->migrate, published->migrate_code, published->migrate_sha256};
+	Part		handler = {published->handler, WF_CODE_HANDLER_ARGUMENTS, published->code, published->sha256,
+	published->helpers != NIL};
+	Part		migrate = {published->migrate, WF_CODE_MIGRATE_ARGUMENTS, published->migrate_code, published->migrate_sha256,
+	published->helpers != NIL};
+	char	   *problem;
 
 	check_owner(workflow, version);
 	load_function(workflow, version, &handler, &version->function);
 	version->has_migrate = published->migrate != NULL;
 	if (version->has_migrate)
 		load_function(workflow, version, &migrate, &version->migrate);
+	load_helpers(workflow, version, published->helpers);
+	if (version->problem != NULL)
+		return;
+	problem = wf_version_check_schema(workflow, version);
+	if (problem != NULL)
+		set_problem(version, ERRCODE_WF_CODE_CHANGED, problem);
 }
 
 /*
@@ -185,7 +241,8 @@ wf_version_prepare(const WfWorkflow *workflow, int number, const WfPublished *pu
 	version->version = number;
 	version->handler = MemoryContextStrdup(memory, published->handler);
 	version->what = MemoryContextStrdup(memory, psprintf("handler %s", published->handler));
-	version->search_path = MemoryContextStrdup(memory, published->search_path);
+	version->search_path = MemoryContextStrdup(memory, published->helpers == NIL ? published->search_path :
+											   wf_code_path_to_copies(published->search_path, workflow->workflow_id, number));
 	try_load_functions(workflow, version, published);
 	return version;
 }

@@ -36,7 +36,7 @@ typedef struct WfNameEntry
 } WfNameEntry;
 
 /* relations whose change makes the cache stale */
-static const WfRelation watched[] = {WF_HOME, WF_WORKFLOW, WF_VERSION, WF_ROLLOUT, WF_ACL};
+static const WfRelation watched[] = {WF_HOME, WF_WORKFLOW, WF_VERSION, WF_VERSION_HELPER, WF_ROLLOUT, WF_ACL};
 
 static MemoryContext cache_context = NULL;
 static HTAB *by_id = NULL;
@@ -277,6 +277,7 @@ load_version(WfWorkflow *workflow, int number)
 	MemoryContext old = MemoryContextSwitchTo(scratch);
 	WfVersion  *version;
 	WfPublished published;
+	ListCell   *lc;
 
 	if (!wf_definition_read_version(workflow->workflow_id, number, &published))
 		ereport(ERROR,
@@ -288,9 +289,9 @@ load_version(WfWorkflow *workflow, int number)
 	workflow->versions = lappend(workflow->versions, version);
 	if (version->problem != NULL)
 		any_problem = true;
-	else
+	foreach(lc, version->functions)
 		function_hashes = lappend_int(function_hashes,
-									  (int) GetSysCacheHashValue1(PROCOID, ObjectIdGetDatum(version->function.fn_oid)));
+									  (int) GetSysCacheHashValue1(PROCOID, ObjectIdGetDatum(lfirst_oid(lc))));
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(scratch);
 	return version;

@@ -35,7 +35,9 @@ typedef struct WfVersion
 	int			version;
 	char	   *handler;		/* qualified name as published */
 	char	   *what;			/* "handler" and that, for errors */
-	char	   *search_path;	/* in force at define() */
+	char	   *search_path;	/* in force at define(), and before it where
+								 * its helpers' copies are */
+	List	   *functions;		/* OIDs of all that it consists of */
 	FmgrInfo	function;
 	bool		has_migrate;
 	FmgrInfo	migrate;		/* of the state, to this version */
