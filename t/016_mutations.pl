@@ -46,8 +46,9 @@ BEGIN
     END CASE;
     RETURN state || jsonb_build_object('n', coalesce((state ->> 'n')::int, 0) + 1, 'last', event, 'at', wfproc.now());
 END $$;
-SELECT wfproc.define('mutants', 'mutant', snapshot_every => 7);
-SELECT wfproc.define('others', 'mutant', snapshot_every => 1000);
+CREATE FUNCTION aside(n int) RETURNS int LANGUAGE sql AS $$ SELECT n $$;
+SELECT wfproc.define('mutants', 'mutant', snapshot_every => 7, helpers => '{aside(int)}');
+SELECT wfproc.define('others', 'mutant', snapshot_every => 1000, helpers => '{aside(int)}');
 CREATE SCHEMA second;
 CREATE FUNCTION second.turned_over(state jsonb, old int, new int) RETURNS jsonb LANGUAGE sql AS $$ SELECT state || jsonb_build_object('version', new) $$;
 DO $do$
@@ -192,7 +193,13 @@ my %mutation = (
 	'code copy and its row' => sub { my $i = pick(@logs); return ("SELECT alter_copy($i->{workflow}, '+ 1', '+ 2'); UPDATE wfproc.version SET code = replace(code, '+ 1', '+ 2'), code_sha256 = sha256(convert_to(replace(code, '+ 1', '+ 2'), 'UTF8')) WHERE version = 1 AND workflow_id = $i->{workflow}", $i) },
 	(map { my $set = $_; ("version $_" => sub { my $i = pick(@logs); return ("UPDATE wfproc.version SET $set WHERE workflow_id = $i->{workflow}", $i) }) }
 		q(code = code || ' '), 'code_sha256 = sha256(code_sha256)', q(handler = handler || 'x'), q(search_path = 'pg_catalog'), q(defined_at = defined_at - interval '1 day'), 'version = version + 10', q(migrate = 'x'), q(migrate_code = 'x'), q(migrate_sha256 = sha256('x'))),
-	'version deleted' => sub { my $i = pick(@logs); return ("DELETE FROM wfproc.version WHERE workflow_id = $i->{workflow}", $i) });
+	'version deleted' => sub { my $i = pick(@logs); return ("DELETE FROM wfproc.version WHERE workflow_id = $i->{workflow}", $i) },
+	(map { my $set = $_; ("version helper $set" => sub { my $i = pick(@logs); return ("UPDATE wfproc.version_helper SET $set WHERE workflow_id = $i->{workflow}", $i) }) }
+		q(code = code || ' '), 'code_sha256 = sha256(code_sha256)', q(name = name || 'x'), q(arguments = 'bigint'), 'version = version + 10'),
+	'version helper deleted' => sub { my $i = pick(@logs); return ("DELETE FROM wfproc.version_helper WHERE workflow_id = $i->{workflow}", $i) },
+	'code copy of a helper' => sub { my $i = pick(@logs); return ("CREATE OR REPLACE FUNCTION wfproc_code_$i->{workflow}_1.aside(n int) RETURNS int LANGUAGE sql AS 'SELECT n + 1'", $i) },
+	'code copy of a helper and its row' => sub { my $i = pick(@logs); return ("CREATE OR REPLACE FUNCTION wfproc_code_$i->{workflow}_1.aside(n int) RETURNS int LANGUAGE sql AS 'SELECT 7'; UPDATE wfproc.version_helper SET code = replace(code, ' SELECT n ', 'SELECT 7'), code_sha256 = sha256(convert_to(replace(code, ' SELECT n ', 'SELECT 7'), 'UTF8')) WHERE workflow_id = $i->{workflow}", $i) },
+	'code copy and something beside' => sub { my $i = pick(@logs); return ("CREATE FUNCTION wfproc_code_$i->{workflow}_1.aside(n text) RETURNS int LANGUAGE sql AS 'SELECT 1'", $i) });
 
 # a copy's definition with something replaced in its body
 sql(q(
@@ -214,7 +221,7 @@ is(sql('SELECT copy_of(1) IS NOT NULL AND copy_of(2) IS NOT NULL'), 't', 'the co
 # Each in a transaction that is rolled back.  touched: that it has changed anything at all
 #
 my $state_of = q(SELECT md5(concat(array(SELECT e.instance_id || e::text FROM wfproc.event e WHERE instance_id IN (%1$s, -1, 9999) ORDER BY 1), array(SELECT s::text FROM wfproc.snapshot s WHERE instance_id = %1$s),
-	array(SELECT v::text FROM wfproc.version v ORDER BY 1), array(SELECT m::text FROM wfproc.mailbox m WHERE instance_id = %1$s ORDER BY 1), array(SELECT i.id FROM wfproc.instance i WHERE instance_id = %1$s),
+	array(SELECT v::text FROM wfproc.version v ORDER BY 1), array(SELECT h::text FROM wfproc.version_helper h ORDER BY 1), array(SELECT m::text FROM wfproc.mailbox m WHERE instance_id = %1$s ORDER BY 1), array(SELECT i.id FROM wfproc.instance i WHERE instance_id = %1$s),
 	array(SELECT p.oid || p.prosrc FROM pg_proc p WHERE p.pronamespace::regnamespace::text ~ '^wfproc_code_' ORDER BY 1))));
 my @kinds = sort keys %mutation;
 my (@drawn, $script);
