@@ -140,6 +140,15 @@ CREATE OR REPLACE FUNCTION remember(state jsonb, event text, payload jsonb) RETU
 SELECT wfproc.define('renamed', 'remember');
 SELECT replace(jsonb_agg(line)::text, 'open/child', 'open/child 2')::jsonb AS lines FROM wfproc.export_log('open/child') line \gset
 SELECT try(format('SELECT wfproc.import_log(%L)', :'lines'));
+SELECT $helpers$
+CREATE FUNCTION rate() RETURNS int LANGUAGE sql AS $$ SELECT 5 $$;
+CREATE FUNCTION bill(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN jsonb_build_object('rate', rate()); END $$;
+SELECT wfproc.define('bill', 'bill', helpers => '{rate()}');
+$helpers$ AS bill \gset
+:bill
+SELECT wfproc.start('bill', 'bill 1');
+SELECT wfproc.await_state('bill 1', '$.rate == 5');
+SELECT jsonb_agg(line) AS bill_log FROM wfproc.export_log('bill 1') line \gset
 CREATE DATABASE transfer_third ENCODING 'UTF8' TEMPLATE template0;
 \c transfer_third
 SET client_min_messages = warning;
@@ -158,6 +167,16 @@ SELECT * FROM wfproc.verify('empty');
 SELECT wfproc.import_log(lines, 'renamed') FROM arrived WHERE id = 'failed';
 SELECT workflow, version, status FROM wfproc.instances WHERE id = 'failed';
 SELECT ok, first_bad_seq FROM wfproc.verify('failed');
+\echo 'the same code, but another helper'
+:bill
+CREATE OR REPLACE FUNCTION rate() RETURNS int LANGUAGE sql AS $$ SELECT 6 $$;
+SELECT wfproc.define('dearer', 'bill', helpers => '{rate()}');
+BEGIN;
+SELECT wfproc.import_log(:'bill_log', 'dearer');
+SELECT * FROM wfproc.verify('bill 1');
+ROLLBACK;
+SELECT wfproc.import_log(:'bill_log');
+SELECT * FROM wfproc.verify('bill 1');
 \echo 'a child without its parent'
 SELECT try(format('SELECT wfproc.import_log(%L)', lines)) FROM arrived WHERE id = 'open/child';
 \echo 'each of these changes to a log is found'

@@ -130,6 +130,32 @@ find_facts(int64 instance_id, LogFacts *facts)
 }
 
 /*
+ * The SHA-256 of a version's code as hexadecimal digits: of the handler's alone where there is no other, else that of all
+ * of them, one after the other.
+ */
+static char *
+code_hash(const WfPublished *published)
+{
+	StringInfoData hashes;
+	WfBytes		part;
+	uint8		sha256[WF_SHA256_LEN];
+	ListCell   *lc;
+
+	if (published->migrate == NULL && published->helpers == NIL)
+		return hex_text(published->sha256);
+	initStringInfo(&hashes);
+	appendBinaryStringInfo(&hashes, (const char *) published->sha256, WF_SHA256_LEN);
+	if (published->migrate != NULL)
+		appendBinaryStringInfo(&hashes, (const char *) published->migrate_sha256, WF_SHA256_LEN);
+	foreach(lc, published->helpers)
+		appendBinaryStringInfo(&hashes, (const char *) ((const WfHelper *) lfirst(lc))->sha256, WF_SHA256_LEN);
+	part.data = hashes.data;
+	part.len = hashes.len;
+	wf_hash_sha256(&part, 1, sha256);
+	return hex_text(sha256);
+}
+
+/*
  * The versions that the log was made with, with the SHA-256 of their code: its own, or where it was upgraded all that it
  * may have had.
  */
@@ -145,7 +171,7 @@ versions_of(const WfInstance *instance, const LogFacts *facts)
 		WfPublished published;
 
 		if (wf_definition_read_version(instance->workflow_id, number, &published))
-			wf_object_text(&parse, psprintf("%d", number), hex_text(published.sha256));
+			wf_object_text(&parse, psprintf("%d", number), code_hash(&published));
 	}
 	return wf_object_end(&parse);
 }
@@ -402,7 +428,7 @@ check_versions(const Import *import)
 		sha256 = wf_object_get_text(versions, number);
 		(void) wf_workflow_version(import->workflow, pg_strtoint32(number));
 		if (wf_definition_read_version(import->workflow->workflow_id, pg_strtoint32(number), &published) &&
-			(sha256 == NULL || strcmp(sha256, hex_text(published.sha256)) != 0))
+			(sha256 == NULL || strcmp(sha256, code_hash(&published)) != 0))
 			ereport(WARNING,
 					(errmsg("version %s of workflow \"%s\" has other code than where the log comes from", number,
 							import->workflow->name),
