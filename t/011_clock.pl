@@ -12,30 +12,12 @@ use FindBin;
 use lib $FindBin::RealBin;
 use WfTest;
 
-my $folder = PostgreSQL::Test::Utils::tempdir;
-my $shim   = "$folder/faultshim.so";
-my $faults = "$folder/faults";
-my $cc     = $ENV{CC} // 'cc';
-plan skip_all => 'no C compiler'
-  if system("$cc -O2 -shared -fPIC -o $shim $FindBin::RealBin/faultshim.c -ldl 2>$folder/cc.log") != 0;
-
-# the clock's offset in seconds, and which fdatasync from now fails (0: none)
-sub set_faults
-{
-	my ($seconds, $sync) = @_;
-	open(my $file, '+<', $faults) or die $!;
-	syswrite($file, pack('q q', $seconds * 1_000_000, $sync));
-	close($file);
-	return;
-}
-open(my $file, '>', $faults) or die $!;
-print $file pack('q q', 0, 0);
-close($file);
+my $faults = fault_library(PostgreSQL::Test::Utils::tempdir);
+plan skip_all => 'no C compiler' unless $faults;
 
 my $node = wf_node('clock', start => 0, conf => "wal_sync_method = fdatasync\nwfproc.sweep_interval = 2s\n");
 {
-	local $ENV{LD_PRELOAD} = $shim;
-	local $ENV{WF_FAULTS}  = $faults;
+	local @ENV{ keys %$faults } = values %$faults;
 	$node->start;
 }
 wf_database($node, 'postgres');
@@ -50,7 +32,7 @@ ok($node->poll_query_until('postgres', 'SELECT count(*) = 100 FROM wfproc.mailbo
 # Forward
 #
 my $begin = time;
-set_faults(3600, 0);
+set_faults($faults, 3600, 0);
 is(sql(q(SELECT min(at) < clock_timestamp() FROM wfproc.mailbox)), 't', 'an hour on they are');
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM wfproc.mailbox'), 'clock forward: they are handled');
 cmp_ok(time - $begin, '<', 15, 'within seconds');
@@ -64,7 +46,7 @@ sql(q(SELECT count(wfproc.send('c-' || n, 'add', '{"n": 1}')) FROM generate_seri
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM wfproc.mailbox'), 'events at the clock of then');
 my $now = q(SELECT max(at) FROM wfproc.event e JOIN wfproc.instance i USING (instance_id) WHERE i.id = 'c-1');
 my $before = sql($now);
-set_faults(0, 0);
+set_faults($faults, 0, 0);
 sql(q(SELECT count(wfproc.send('c-' || n, 'add', '{"n": 1}')) FROM generate_series(1, 100) n));
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM wfproc.mailbox'), 'clock back: what comes now is handled');
 is(sql($now), $before, 'its own stamp is older than the clock of its instance');
@@ -76,7 +58,7 @@ is(sql(q(SELECT count(*) FROM wfproc.instances i, wfproc.verify(i.id) v WHERE NO
 #
 # The disk refuses a sync: the server stops by itself rather than trust it, and what came through is told by the key
 #
-set_faults(0, 1);
+set_faults($faults, 0, 1);
 my ($status) = $node->psql('postgres', q(SELECT wfproc.send('c-2', 'add', '{"n": 1000}', idempotency_key => 'unknown')));
 isnt($status, 0, 'fsync EIO: the outcome of a COMMIT is unknown');
 ok(wait_until(sub { (eval { $node->psql('postgres', 'SELECT 1') } // 1) == 0 }, 'recovery'), 'the server recovers');

@@ -9,6 +9,7 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use FindBin;
 use IPC::Open2;
 use IO::Select;
 use POSIX ();
@@ -23,6 +24,7 @@ our @EXPORT = qw(
   wf_node wf_database wf_handlers start_child kill_postmaster
   workers_running worker_pids wait_handled wait_until
   permits_file sqlstate log_size no_alarms
+  fault_library set_faults
 );
 
 # a number for a normal run, another for a long one
@@ -236,6 +238,30 @@ sub sqlstate
 	my ($node, $db, $sql) = @_;
 	my ($status, $out, $err) = $node->psql($db, "\\set VERBOSITY sqlstate\n$sql");
 	return $err =~ /(?:ERROR|FATAL):\s+(\w{5})/ ? $1 : $status == 0 ? 'ok' : "status $status: $err";
+}
+
+# What a server is to be started with so that set_faults() can move its clock and make a sync fail (faultshim.c): environment
+# variables. Nothing where there is no C compiler.
+sub fault_library
+{
+	my ($folder) = @_;
+	my $cc = $ENV{CC} // 'cc';
+	my %environment = (LD_PRELOAD => "$folder/faultshim.so", WF_FAULTS => "$folder/faults");
+	return if system("$cc -O2 -shared -fPIC -o $environment{LD_PRELOAD} $FindBin::RealBin/faultshim.c -ldl 2>$folder/cc.log") != 0;
+	open(my $file, '>', $environment{WF_FAULTS}) or die $!;
+	print $file pack('q q', 0, 0);
+	close($file);
+	return \%environment;
+}
+
+# the clock's offset in seconds, and which fdatasync from now fails (0: none)
+sub set_faults
+{
+	my ($environment, $seconds, $sync) = @_;
+	open(my $file, '+<', $environment->{WF_FAULTS}) or die $!;
+	syswrite($file, pack('q q', $seconds * 1_000_000, $sync));
+	close($file);
+	return;
 }
 
 sub log_size { return -s $_[0]->logfile; }

@@ -1,6 +1,6 @@
 /*
- * faultshim.c: for t/011_clock.pl, loaded into a test server by LD_PRELOAD: moves its wall clock while it runs, and makes
- * an fdatasync fail.
+ * faultshim.c: loaded into a test server by LD_PRELOAD (fault_library() of WfTest.pm): moves its wall clock while it runs,
+ * and makes an fdatasync fail.
  *
  * The file that WF_FAULTS names is mapped by every process of the server: microseconds to add to the clock, then how many
  * calls of fdatasync from now the one that fails is (0: none).  The monotonic clock, by which the server sleeps, stays.
