@@ -186,6 +186,14 @@ SELECT try($$ SELECT wfproc.set_current_version('up', 2) $$);
 SELECT try($$ SELECT wfproc.show_code('up', 2) $$);
 SELECT count(*) FROM wfproc.versions;
 RESET ROLE;
+\echo 'who may only send does not take an upgrade back, nor move it'
+SELECT wfproc.grant_access('up', 'upgrade_stranger', 'send');
+SELECT wfproc.upgrade('bad', 2, '2999-01-01') AS upgrade \gset
+SET ROLE upgrade_stranger;
+SELECT try(format('SELECT wfproc.unsend(%L, %s)', 'bad', :upgrade));
+SELECT try(format('SELECT wfproc.reschedule(%L, %s, now())', 'bad', :upgrade));
+RESET ROLE;
+SELECT wfproc.reschedule('bad', :upgrade, '2999-01-02'), wfproc.unsend('bad', :upgrade), wfproc.revoke_access('up', 'upgrade_stranger', 'send');
 DROP OWNED BY upgrade_stranger;
 DROP ROLE upgrade_stranger;
 SELECT wfproc.terminate('bad');

@@ -212,10 +212,10 @@ wfproc_send(PG_FUNCTION_ARGS)
 }
 
 /*
- * Only what was sent can be taken back: what the engine relies on stays, and so do timers.
+ * Only what was sent can be taken back: what the engine relies on stays, and so do timers.  An upgrade is the operator's.
  */
 static void
-require_movable(const char *id, const WfMail *mail)
+require_movable(const WfWorkflow *workflow, const char *id, const WfMail *mail)
 {
 	const char *name = mail->event.name;
 
@@ -229,6 +229,8 @@ require_movable(const char *id, const WfMail *mail)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("event \"%s\" of instance \"%s\" cannot be taken back or moved", name, id),
 				 errhint("Only events from send() or emit() can.")));
+	if (strcmp(name, "$upgrade") == 0)
+		wf_acl_require(workflow, GetUserId(), WF_PRIV_OPERATE);
 }
 
 /*
@@ -237,6 +239,7 @@ require_movable(const char *id, const WfMail *mail)
 static bool
 take_back(FunctionCallInfo fcinfo, const char *function, WfInstance *instance, WfMail *mail)
 {
+	WfWorkflow *workflow;
 	char	   *id;
 
 	wf_api_prepare_to_write(function, "take back events");
@@ -247,10 +250,10 @@ take_back(FunctionCallInfo fcinfo, const char *function, WfInstance *instance, W
 	 * ...))
 	 */
 	CommandCounterIncrement();
-	(void) wf_instance_get(id, WF_PRIV_SEND, instance);
+	workflow = wf_instance_get(id, WF_PRIV_SEND, instance);
 	if (!wf_mailbox_find(instance->instance_id, PG_GETARG_INT64(1), mail))
 		return false;
-	require_movable(id, mail);
+	require_movable(workflow, id, mail);
 	return wf_mailbox_take(instance->instance_id, PG_GETARG_INT64(1), mail);
 }
 
