@@ -76,20 +76,67 @@ wf_process_upgrade_to(const WfEvent *event)
 }
 
 /*
- * The state under another version: by each version's migrate on the way up, where it has one; by the one of the version
- * itself on the way down.  NULL with *error where one raises.
+ * Why a version cannot be run, for users.
+ */
+char *
+wf_process_problem(const WfWorkflow *workflow, const WfVersion *version)
+{
+	return psprintf("version %d of workflow \"%s\" cannot be run: %s", version->version, workflow->name, version->problem);
+}
+
+/*
+ * Versions whose migrate functions turn a state over: each one's on the way up, the last one's alone on the way down.
+ */
+int
+wf_process_first_on_way(int from, int to)
+{
+	return to > from ? from + 1 : to;
+}
+
+/*
+ * A version on the way of an upgrade whose migrate function is needed and cannot be run; NULL: none.
+ */
+const WfVersion *
+wf_process_blocked_by(WfWorkflow *workflow, int from, int to)
+{
+	for (int number = wf_process_first_on_way(from, to); number <= to; number++)
+	{
+		const WfVersion *version = wf_workflow_version(workflow, number);
+
+		if (version->has_migrate && version->problem != NULL)
+			return version;
+	}
+	return NULL;
+}
+
+static ErrorData *
+blocked_error(const WfWorkflow *workflow, const WfVersion *version)
+{
+	ErrorData  *error = palloc0(sizeof(ErrorData));
+
+	error->sqlerrcode = version->problem_code;
+	error->message = wf_process_problem(workflow, version);
+	return error;
+}
+
+/*
+ * The state under another version.  NULL with *error where a migrate function raises, or is not what was published: to go on
+ * without it would make a state that no later replay comes to.
  */
 static Jsonb *
 migrate(WfWorkflow *workflow, WfStep *step, Jsonb *state, int from, int to, ErrorData **error)
 {
 	int			last = from;
+	const WfVersion *blocked = wf_process_blocked_by(workflow, from, to);
 
-	*error = NULL;
-	for (int number = to > from ? from + 1 : to; number <= to && state != NULL; number++)
+	*error = blocked == NULL ? NULL : blocked_error(workflow, blocked);
+	if (blocked != NULL)
+		return NULL;
+	for (int number = wf_process_first_on_way(from, to); number <= to && state != NULL; number++)
 	{
 		WfVersion  *version = wf_workflow_version(workflow, number);
 
-		if (version->has_migrate && version->problem == NULL)
+		if (version->has_migrate)
 		{
 			state = wf_handler_migrate(workflow, version, step, state, last, number, error);
 			last = number;

@@ -147,15 +147,6 @@ fold_row(Replay *replay, const WfLogRow *row, List **actions)
 }
 
 /*
- * Why a version cannot be run, for users.
- */
-static char *
-problem_of(const WfWorkflow *workflow, const WfVersion *version)
-{
-	return psprintf("version %d of workflow \"%s\" cannot be run: %s", version->version, workflow->name, version->problem);
-}
-
-/*
  * A version's code, or an error that says why it cannot be run: 42704 where there is no such version.
  */
 WfVersion *
@@ -166,8 +157,24 @@ wf_replay_version(WfWorkflow *workflow, int number)
 	if (version->problem != NULL)
 		ereport(ERROR,
 				(errcode(version->problem_code),
-				 errmsg("%s", problem_of(workflow, version))));
+				 errmsg("%s", wf_process_problem(workflow, version))));
 	return version;
+}
+
+/*
+ * The versions whose code the next row needs: the one that handles it, and those whose migrate functions it calls.  Returns
+ * the one that cannot be run, or NULL.
+ */
+static const WfVersion *
+find_blocked(const Replay *replay, const WfLogRow *row)
+{
+	int			version = strcmp(row->event.name, "$upgrade") == 0 ? wf_process_upgrade_to(&row->event) : 0;
+
+	if (replay->version->problem != NULL)
+		return replay->version;
+	if (version == 0 || version == replay->fold->version)
+		return NULL;
+	return wf_process_blocked_by(replay->workflow, replay->fold->version, version);
 }
 
 /*
@@ -176,15 +183,18 @@ wf_replay_version(WfWorkflow *workflow, int number)
 static bool
 take_code(Replay *replay, const WfLogRow *row)
 {
-	if (replay->one_version ||
-		(replay->version != NULL && replay->version->version == replay->fold->version))
+	const WfVersion *blocked;
+
+	if (replay->one_version)
 		return true;
-	replay->version = wf_workflow_version(replay->workflow, replay->fold->version);
-	if (replay->version->problem == NULL)
+	if (replay->version == NULL || replay->version->version != replay->fold->version)
+		replay->version = wf_workflow_version(replay->workflow, replay->fold->version);
+	blocked = find_blocked(replay, row);
+	if (blocked == NULL)
 		return true;
 	if (replay->divergence->seq == 0)
-		replay->divergence->code = replay->version->problem_code;
-	get_stuck(replay, row->seq, problem_of(replay->workflow, replay->version));
+		replay->divergence->code = blocked->problem_code;
+	get_stuck(replay, row->seq, wf_process_problem(replay->workflow, blocked));
 	return false;
 }
 

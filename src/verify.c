@@ -28,6 +28,7 @@
 #include "eventlog.h"
 #include "mailbox.h"
 #include "object.h"
+#include "process.h"
 #include "rows.h"
 #include "snapshot.h"
 #include "spi.h"
@@ -267,14 +268,16 @@ check_log(LogCheck *check, Snapshot snapshot)
 
 /*
  * NULL where a version's row is as it was published, as far as it tells, and its code can be run; else what is wrong.
+ * passed_by: an upgrade went by it, so that it matters only where it has a migrate function.
  */
 static char *
-code_problem(WfWorkflow *workflow, int version)
+code_problem(WfWorkflow *workflow, int version, bool passed_by)
 {
 	static SPIPlanPtr plan = NULL;
 	const Oid	types[] = {INT4OID, INT4OID};
 	Datum		values[] = {Int32GetDatum(workflow->workflow_id), Int32GetDatum(version)};
 	const char *problem = NULL;
+	bool		needed = true;
 	WfVersion  *known;
 	WfSpi		spi;
 	bool		isnull;
@@ -284,15 +287,19 @@ code_problem(WfWorkflow *workflow, int version)
 					   "SELECT sha256(convert_to(code, 'UTF8')) = code_sha256 AND (migrate_code IS NULL) = (migrate_sha256 IS NULL)"
 					   " AND coalesce(sha256(convert_to(migrate_code, 'UTF8')) = migrate_sha256, true)"
 					   " AND NOT EXISTS (SELECT FROM wfproc.version_helper h WHERE h.workflow_id = $1 AND h.version = $2"
-					   " AND sha256(convert_to(h.code, 'UTF8')) <> h.code_sha256)"
+					   " AND sha256(convert_to(h.code, 'UTF8')) <> h.code_sha256), migrate IS NOT NULL"
 					   " FROM wfproc.version WHERE workflow_id = $1 AND version = $2",
 					   lengthof(types), types, values, NULL, true, SPI_OK_SELECT) == 0)
 		problem = "its row is missing";
+	else if (passed_by && !DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull)))
+		needed = false;
 	else if (!DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)))
 		problem = "its code does not have its SHA-256";
 	wf_spi_end(&spi);
 	if (problem != NULL)
 		return psprintf("code changed: version %d: %s", version, problem);
+	if (!needed)
+		return NULL;
 	known = wf_workflow_version(workflow, version);
 	if (known->problem == NULL)
 	{
@@ -309,12 +316,18 @@ code_problem(WfWorkflow *workflow, int version)
 static bool
 check_code(const LogCheck *check, WfDivergence *bad)
 {
+	int			from = check->instance->first_version;
+
 	bad->seq = 1;
-	bad->reason = code_problem(check->workflow, check->instance->first_version);
+	bad->reason = code_problem(check->workflow, from, false);
 	for (int i = 0; i < check->upgrades.count && bad->reason == NULL; i++)
 	{
+		int			to = (int) check->upgrades.values[i];
+
 		bad->seq = check->upgrade_seqs.values[i];
-		bad->reason = code_problem(check->workflow, (int) check->upgrades.values[i]);
+		for (int number = wf_process_first_on_way(from, to); number <= to && bad->reason == NULL; number++)
+			bad->reason = code_problem(check->workflow, number, number < to);
+		from = to;
 	}
 	return bad->reason == NULL;
 }

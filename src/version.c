@@ -165,7 +165,6 @@ load_functions(const WfWorkflow *workflow, WfVersion *version, const WfPublished
 
 	check_owner(workflow, version);
 	load_function(workflow, version, &handler, &version->function);
-	version->has_migrate = published->migrate != NULL;
 	if (version->has_migrate)
 		load_function(workflow, version, &migrate, &version->migrate);
 	load_helpers(workflow, version, published->helpers);
@@ -243,6 +242,7 @@ wf_version_prepare(const WfWorkflow *workflow, int number, const WfPublished *pu
 	version->what = MemoryContextStrdup(memory, psprintf("handler %s", published->handler));
 	version->search_path = MemoryContextStrdup(memory, published->helpers == NIL ? published->search_path :
 											   wf_code_path_to_copies(published->search_path, workflow->workflow_id, number));
+	version->has_migrate = published->migrate != NULL;
 	try_load_functions(workflow, version, published);
 	return version;
 }
