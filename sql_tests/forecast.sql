@@ -182,6 +182,112 @@ SELECT id, status, seq, clock, state, error FROM wfproc.forecasts('invoice', '20
 SELECT status, count(*), sum((state ->> 'amount')::int) FROM wfproc.forecasts('invoice', '2031-01-01') GROUP BY 1 ORDER BY 1;
 ROLLBACK;
 
+\echo '--- over upgrades: a forecast goes on under the code that the process will have'
+-- a rent: 1 counts months, 2 counts them in another place, and is not for those in arrears; 3 keeps the months of 2 by name
+CREATE FUNCTION rent(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    IF event IN ('start', 'month') THEN
+        PERFORM wfproc.set_timer('month', interval '30 days');
+    END IF;
+    RETURN payload || state || jsonb_build_object('months', COALESCE((state ->> 'months')::int, -1) + 1);
+END $$;
+SELECT wfproc.define('rent', 'rent');
+CREATE OR REPLACE FUNCTION rent(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM wfproc.set_timer('month', interval '20 days');
+    RETURN state || jsonb_build_object('periods', (state ->> 'periods')::int + 1);
+END $$;
+CREATE FUNCTION rent_turned_over(state jsonb, from_version int, to_version int) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    IF state ? 'arrears' THEN
+        RAISE EXCEPTION 'pay first';
+    END IF;
+    RETURN jsonb_build_object('periods', state -> 'months', 'from', from_version);
+END $$;
+SELECT wfproc.define('rent', 'rent', migrate => 'rent_turned_over');
+CREATE OR REPLACE FUNCTION rent(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE sql AS
+    $$ SELECT state || jsonb_build_object('last', event) $$;
+SELECT wfproc.define('rent', 'rent'), wfproc.set_current_version('rent', 1);
+CREATE FUNCTION show_upgraded(id text, until timestamptz, extra jsonb = '[]') RETURNS SETOF text LANGUAGE sql AS $$
+    SELECT concat_ws(' | ', seq, at, event, state, jsonb_array_length(actions) || ' actions', error) FROM wfproc.forecast(id, until, extra)
+$$;
+-- what is in the tables, but for what was never written: a forecast changes nothing of it
+CREATE FUNCTION written() RETURNS text LANGUAGE sql AS $$
+    SELECT md5(concat((SELECT string_agg(t::text, ',' ORDER BY t::text) FROM wfproc.instance t), (SELECT string_agg(t::text, ',' ORDER BY t::text) FROM wfproc.event t),
+        (SELECT string_agg(t::text, ',' ORDER BY t::text) FROM wfproc.mailbox t), (SELECT string_agg(t::text, ',' ORDER BY t::text) FROM wfproc.rollout t),
+        (SELECT string_agg(t::text, ',' ORDER BY t::text) FROM wfproc.snapshot t), (SELECT string_agg(t::text, ',' ORDER BY t::text) FROM wfproc.dead_letter t)))
+$$;
+BEGIN;
+SELECT clock_to('2030-01-01 00:00+00');
+SELECT wfproc.start('rent', 'r1'), wfproc.start('rent', 'r2'), wfproc.start('rent', 'r3', '{"arrears": 100}'), wfproc.start('rent', 'r4', attributes => '{"region": "us"}');
+SELECT wfproc.run();
+\echo 'a dated upgrade, at the stamp of a timer and between two'
+SELECT wfproc.upgrade('r1', 2, '2030-03-02') > 0, wfproc.upgrade('r2', 2, '2030-02-10') > 0;
+SELECT written() AS before \gset
+SELECT show_upgraded('r1', '2030-04-01');
+SELECT show_upgraded('r2', '2030-03-15');
+\echo 'up to just before it'
+SELECT show_upgraded('r2', '2030-02-09 23:59:59');
+\echo 'and to the very stamp'
+SELECT show_upgraded('r2', '2030-02-10');
+SELECT written() = :'before' AS unchanged;
+\echo 'one after the other, over two versions'
+SELECT wfproc.upgrade('r2', 3, '2030-02-25') > 0;
+SELECT written() AS before \gset
+SELECT show_upgraded('r2', '2030-03-15');
+SELECT written() = :'before' AS unchanged;
+\echo 'a roll-out that is to come: before the first event stamped at or after it, supposed ones too'
+SELECT wfproc.rollout('rent', 3, '2030-02-15', attributes => '{"region": "us"}') AS rollout \gset
+SELECT written() AS before \gset
+SELECT show_upgraded('r4', '2030-03-05');
+SELECT show_upgraded('r4', '2030-03-05', '[{"event": "moved", "at": "2030-02-15"}, {"event": "early", "at": "2030-02-14"}]');
+\echo 'with no event after it there is no upgrade yet'
+SELECT count(*) FILTER (WHERE event = '$upgrade') FROM wfproc.forecast('r4', '2030-02-20');
+\echo 'it is for some only'
+SELECT id, status, seq, state, error FROM wfproc.forecasts('rent', '2030-03-05');
+SELECT written() = :'before' AS unchanged;
+\echo 'cancelled: none'
+SELECT wfproc.cancel_rollout(:rollout);
+SELECT count(*), count(*) FILTER (WHERE event = '$upgrade') FROM wfproc.forecast('r4', '2030-03-05');
+\echo 'a migrate that fails ends it, and says why; by a date of its own and by a roll-out'
+SELECT wfproc.rollout('rent', 2, '2030-02-15', max_failures => 1) AS rollout \gset
+SELECT written() AS before \gset
+SELECT show_upgraded('r3', '2030-06-01');
+SELECT id, status, seq, error FROM wfproc.forecasts('rent', '2030-03-05') WHERE error IS NOT NULL;
+SELECT written() = :'before' AS unchanged;
+SELECT status, failed FROM wfproc.rollouts WHERE rollout_id = :rollout;
+SELECT wfproc.cancel_rollout(:rollout), wfproc.upgrade('r3', 2, '2030-02-15') AS upgrade \gset
+SELECT written() AS before \gset
+SELECT show_upgraded('r3', '2030-06-01');
+SELECT written() = :'before' AS unchanged;
+\echo 'taken back: it goes on as it was'
+SELECT wfproc.unsend('r3', :upgrade);
+SELECT show_upgraded('r3', '2030-03-05');
+\echo 'an upgrade at once is dealt with first'
+SELECT wfproc.upgrade('r3', 3) > 0;
+SELECT show_upgraded('r3', '2030-03-05');
+SELECT wfproc.upgrade('r4', 3) > 0;
+SELECT written() AS before \gset
+SELECT show_upgraded('r4', '2030-03-05');
+SELECT written() = :'before' AS unchanged;
+\echo 'nothing of all this was done; a read-only transaction may ask as well'
+SELECT count(*) FILTER (WHERE status <> 'running' OR version <> 1) FROM wfproc.instances WHERE workflow = 'rent';
+SET LOCAL transaction_read_only = on;
+SELECT count(*) FROM wfproc.forecasts('rent', '2031-01-01');
+ROLLBACK;
+\echo 'what is forecast is what happens'
+BEGIN;
+SELECT clock_to('2030-01-01 00:00+00');
+SELECT wfproc.start('rent', 'r' || n, CASE WHEN n = 3 THEN '{"arrears": 1}' ELSE '{}' END::jsonb) FROM generate_series(1, 4) n;
+SELECT wfproc.run();
+SELECT wfproc.upgrade('r1', 2, '2030-02-10') > 0, wfproc.upgrade('r1', 3, '2030-04-25') > 0, wfproc.rollout('rent', 2, '2030-03-01') > 0;
+CREATE TEMP TABLE forecast AS SELECT i.id, f.* FROM wfproc.instances i, wfproc.forecast(i.id, '2030-06-01') f WHERE workflow = 'rent';
+SELECT clock_to('2030-06-01'), wfproc.run();
+SELECT id, count(*), count(*) FILTER (WHERE (f.at, f.event, f.state, f.actions) IS NOT DISTINCT FROM (r.at, r.event, r.state, r.actions)) AS same, count(*) FILTER (WHERE f.event = '$upgrade') AS upgrades
+FROM forecast f FULL JOIN (SELECT i.id, r.* FROM wfproc.instances i, wfproc.replay(i.id) r WHERE workflow = 'rent' AND seq > 1) r USING (id, seq) GROUP BY id ORDER BY id;
+SELECT id, version, status, error, (wfproc.verify(id)).ok FROM wfproc.instances WHERE workflow = 'rent' ORDER BY id;
+ROLLBACK;
+
 \echo '--- a future without an end'
 BEGIN;
 SELECT clock_to('2030-01-01 00:00+00');
