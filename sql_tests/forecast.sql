@@ -211,11 +211,14 @@ SELECT wfproc.define('rent', 'rent'), wfproc.set_current_version('rent', 1);
 CREATE FUNCTION show_upgraded(id text, until timestamptz, extra jsonb = '[]') RETURNS SETOF text LANGUAGE sql AS $$
     SELECT concat_ws(' | ', seq, at, event, state, jsonb_array_length(actions) || ' actions', error) FROM wfproc.forecast(id, until, extra)
 $$;
--- what is in the tables, but for what was never written: a forecast changes nothing of it
+-- what is in the tables about them: a forecast changes nothing of it
 CREATE FUNCTION written() RETURNS text LANGUAGE sql AS $$
-    SELECT md5(concat((SELECT string_agg(t::text, ',' ORDER BY t::text) FROM wfproc.instance t), (SELECT string_agg(t::text, ',' ORDER BY t::text) FROM wfproc.event t),
-        (SELECT string_agg(t::text, ',' ORDER BY t::text) FROM wfproc.mailbox t), (SELECT string_agg(t::text, ',' ORDER BY t::text) FROM wfproc.rollout t),
-        (SELECT string_agg(t::text, ',' ORDER BY t::text) FROM wfproc.snapshot t), (SELECT string_agg(t::text, ',' ORDER BY t::text) FROM wfproc.dead_letter t)))
+    WITH mine AS (SELECT i.* FROM wfproc.instance i JOIN wfproc.workflow w USING (workflow_id) WHERE w.name = 'rent')
+    SELECT md5(string_agg(row, ',' ORDER BY row)) FROM (
+        SELECT m::text AS row FROM mine m UNION ALL SELECT e::text FROM wfproc.event e JOIN mine USING (instance_id) UNION ALL
+        SELECT b::text FROM wfproc.mailbox b JOIN mine USING (instance_id) UNION ALL SELECT s::text FROM wfproc.snapshot s JOIN mine USING (instance_id) UNION ALL
+        SELECT d::text FROM wfproc.dead_letter d JOIN mine USING (instance_id) UNION ALL
+        SELECT r::text FROM wfproc.rollout r JOIN wfproc.workflow w USING (workflow_id) WHERE w.name = 'rent') x
 $$;
 BEGIN;
 SELECT clock_to('2030-01-01 00:00+00');
