@@ -620,7 +620,8 @@ take_events(Import *import, JsonbIterator **it)
 	}
 	wf_eventlog_writer_close(import->writer);
 	MemoryContextDelete(memory);
-	if (!import->started)
+	/* one that has closed may have been terminated before it began */
+	if (!import->started && !WF_IS_CLOSED(import->row.status))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the log of \"%s\" has no event start", import->row.id),
