@@ -239,4 +239,97 @@ SELECT wfproc.adopt() = :workflows;
 SELECT count(*) = :workflows FROM wfproc.workflows WHERE at_home;
 ROLLBACK;
 
+\echo '--- whatever becomes of the originals, of their owner''s rights and settings: history and what comes after stay the same'
+CREATE ROLE regress_define_owner;
+CREATE ROLE regress_define_other;
+SELECT wfproc.grant_usage('regress_define_owner');
+CREATE SCHEMA define_originals AUTHORIZATION regress_define_owner;
+SET ROLE regress_define_owner;
+SET search_path = define_originals;
+CREATE FUNCTION steady(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM wfproc.set_attributes(jsonb_build_object('seen', event));
+    RETURN state || jsonb_build_object('n', COALESCE((state ->> 'n')::int, 0) + 1, 'at', wfproc.now());
+END $$;
+CREATE FUNCTION steady_sql(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE sql AS
+    $$ SELECT steady_sql.state || jsonb_build_object('n', COALESCE((steady_sql.state ->> 'n')::int, 0) + 1, 'at', wfproc.now()) $$;
+CREATE FUNCTION steady_atomic(state jsonb, event text, payload jsonb) RETURNS jsonb
+BEGIN ATOMIC
+    SELECT steady_atomic.state || jsonb_build_object('n', COALESCE((steady_atomic.state ->> 'n')::int, 0) + 1, 'at', wfproc.now());
+END;
+CREATE FUNCTION steady_turned(state jsonb, from_version int, to_version int) RETURNS jsonb LANGUAGE plpgsql AS
+    $$ BEGIN RETURN state || jsonb_build_object('from', from_version, 'to', to_version); END $$;
+SELECT f, wfproc.define(f, f) FROM unnest('{steady,steady_sql,steady_atomic}'::text[]) f;
+SELECT f, wfproc.define(f, f, migrate => 'steady_turned') FROM unnest('{steady,steady_sql,steady_atomic}'::text[]) f;
+RESET ROLE;
+SET search_path = define_test, public;
+-- a past under both versions, in a transaction of its own, which no worker sees before it is over
+BEGIN;
+SET LOCAL wfproc.fake_now = '2020-01-01 00:00+00';
+SELECT wfproc.start(w, w, version => 1), wfproc.send(w, 'first') > 0, wfproc.upgrade(w, 2, '2020-01-01 00:00+00') > 0, wfproc.send(w, 'second') > 0 FROM unnest('{steady,steady_sql,steady_atomic}'::text[]) w;
+SELECT wfproc.run();
+COMMIT;
+-- how the three are: whether they verify, and what their replay is. One more event is handled by each, and taken back.
+CREATE FUNCTION how() RETURNS TABLE (id text, ok bool, replayed text, further jsonb) LANGUAGE plpgsql AS $$
+BEGIN
+    BEGIN
+        PERFORM set_config('wfproc.fake_now', '2020-01-02 00:00+00', true);
+        PERFORM wfproc.start(w, 'new ' || w, version => 1), wfproc.send('new ' || w, 'e'), wfproc.upgrade('new ' || w, 2, '2020-01-02 00:00+00'), wfproc.send('new ' || w, 'e')
+        FROM unnest('{steady,steady_sql,steady_atomic}'::text[]) w;
+        PERFORM wfproc.run();
+        id := (SELECT jsonb_object_agg(i.id, jsonb_build_array(i.status, i.version, wfproc.state(i.id))) FROM wfproc.instances i WHERE i.id LIKE 'new steady%');
+        RAISE EXCEPTION USING MESSAGE = id, ERRCODE = 'P9999';
+    EXCEPTION WHEN SQLSTATE 'P9999' THEN
+        further := SQLERRM;
+    END;
+    RETURN QUERY SELECT i.id, (wfproc.verify(i.id)).ok, (SELECT md5(string_agg(r::text, ',')) FROM wfproc.replay(i.id) r), further -> ('new ' || i.id)
+        FROM wfproc.instances i WHERE i.id LIKE 'steady%';
+END $$;
+CREATE TABLE how_before AS SELECT * FROM how();
+SELECT id, ok, further FROM how_before ORDER BY id COLLATE "C";
+CREATE FUNCTION change(sql text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE sql;
+    RETURN COALESCE((SELECT 'CHANGED: ' || string_agg(h::text, ', ') FROM (TABLE how_before EXCEPT SELECT * FROM how()) h), 'as before: ')
+        || replace(sql, quote_ident(current_database()), 'this');
+END $$;
+SELECT change(sql) FROM unnest(ARRAY[
+    'ALTER FUNCTION define_originals.steady SET TimeZone = ''Asia/Tokyo''',
+    'ALTER FUNCTION define_originals.steady SET search_path = pg_temp',
+    'ALTER FUNCTION define_originals.steady SECURITY DEFINER',
+    'ALTER FUNCTION define_originals.steady IMMUTABLE STRICT COST 1000',
+    'ALTER FUNCTION define_originals.steady_turned SET TimeZone = ''Asia/Tokyo''',
+    'ALTER FUNCTION define_originals.steady OWNER TO regress_define_other',
+    'ALTER FUNCTION define_originals.steady_turned OWNER TO regress_define_other',
+    'REVOKE EXECUTE ON FUNCTION define_originals.steady, define_originals.steady_sql, define_originals.steady_turned FROM PUBLIC, regress_define_owner',
+    'ALTER FUNCTION define_originals.steady_sql RENAME TO renamed',
+    'ALTER FUNCTION define_originals.steady_atomic SET SCHEMA define_test',
+    'CREATE OR REPLACE FUNCTION define_originals.steady(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE sql AS ''SELECT payload''',
+    'CREATE OR REPLACE FUNCTION define_originals.steady_turned(state jsonb, from_version int, to_version int) RETURNS jsonb LANGUAGE sql AS ''SELECT NULL::jsonb''',
+    'ALTER ROLE regress_define_owner SET TimeZone = ''Asia/Tokyo''',
+    'ALTER ROLE regress_define_owner NOLOGIN NOINHERIT CONNECTION LIMIT 0 VALID UNTIL ''2000-01-01''',
+    format('ALTER DATABASE %I SET search_path = pg_temp', current_database()),
+    'ALTER SCHEMA define_originals OWNER TO regress_define_other',
+    'REVOKE ALL ON SCHEMA define_originals FROM regress_define_owner',
+    'DROP FUNCTION define_originals.steady',
+    'DROP SCHEMA define_originals CASCADE',
+    'DROP FUNCTION define_test.steady_atomic']) sql;
+DO $$ BEGIN EXECUTE format('ALTER DATABASE %I RESET search_path', current_database()); END $$;
+\echo 'a handler runs as its owner: without the right to what it calls it fails, which is said, and nothing is written'
+REVOKE USAGE ON SCHEMA wfproc FROM regress_define_owner;
+SET client_min_messages = error;
+SELECT id, further FROM how() ORDER BY id COLLATE "C";
+SELECT id, v.* FROM unnest('{steady,steady_sql}'::text[]) id, wfproc.verify(id) v ORDER BY id COLLATE "C";
+SELECT try($$ SELECT wfproc.state('steady_sql', '2020-01-01 00:00+00') $$);
+SET client_min_messages = warning;
+SELECT change('GRANT USAGE ON SCHEMA wfproc TO regress_define_owner');
+\echo 'nor is it run when its owner is gone; when the role is there again, it is'
+ALTER ROLE regress_define_owner RENAME TO regress_define_gone;
+SELECT id, v.* FROM unnest('{steady,steady_atomic}'::text[]) id, wfproc.verify(id) v ORDER BY id COLLATE "C";
+SELECT try($$ SELECT count(*) FROM wfproc.replay('steady') $$);
+SELECT change('ALTER ROLE regress_define_gone RENAME TO regress_define_owner');
+SELECT count(wfproc.terminate(id)) FROM wfproc.instances WHERE workflow LIKE 'steady%';
+SELECT count(*) FROM wfproc.instances i, wfproc.await(i.id, '30 s') a WHERE workflow LIKE 'steady%' AND a.status = 'terminated';
+DROP OWNED BY regress_define_owner, regress_define_other;
+DROP ROLE regress_define_owner, regress_define_other;
 DROP SCHEMA define_test, "Define ""Test" CASCADE;
