@@ -192,6 +192,59 @@ SELECT wfproc.send('r-3', 'e') > 0, wfproc.run();
 SELECT id, version, status FROM wfproc.instances WHERE id LIKE 'r-_' ORDER BY id;
 ROLLBACK;
 
+\echo '--- before it begins, while it fails, with events that were postponed'
+CREATE FUNCTION picky(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    IF event = 'odd' THEN
+        RAISE EXCEPTION 'not in this version';
+    ELSIF event = 'later' THEN
+        PERFORM wfproc.postpone();
+    END IF;
+    RETURN state || jsonb_build_object(event, 1);
+END $$;
+SELECT wfproc.define('picky', 'picky', max_attempts => 3);
+CREATE OR REPLACE FUNCTION picky(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT state || jsonb_build_object(event, 2) $$;
+SELECT wfproc.define('picky', 'picky'), wfproc.set_current_version('picky', 1);
+BEGIN;
+SET LOCAL wfproc.fake_now = '2030-01-01 00:00+00';
+\echo 'at once, before start: the log begins with it; dated before start: after start; at start itself: after it'
+SELECT wfproc.start('picky', id, at => '2030-01-05 00:00+00') FROM unnest('{at once,dated,tied,rolled}'::text[]) id;
+SELECT wfproc.upgrade('at once', 2) > 0, wfproc.upgrade('dated', 2, '2030-01-02 00:00+00') > 0, wfproc.upgrade('tied', 2, '2030-01-05 00:00+00') > 0;
+SELECT wfproc.run();
+SELECT id, version, status FROM wfproc.instances WHERE workflow = 'picky' ORDER BY id;
+SET LOCAL wfproc.fake_now = '2030-01-06 00:00+00';
+SELECT wfproc.run();
+SELECT wfproc.rollout('picky', 2, '2030-01-04 00:00+00') AS rollout \gset
+SELECT wfproc.send(id, 'e', at => '2030-01-06 00:00+00') > 0 FROM unnest('{at once,dated,tied,rolled}'::text[]) id;
+SELECT wfproc.run(), wfproc.cancel_rollout(:rollout);
+SELECT id, log_of(id), (wfproc.verify(id)).ok FROM wfproc.instances WHERE workflow = 'picky' ORDER BY id;
+\echo 'what was postponed is offered again; what fails is tried again at once'
+SELECT wfproc.start('picky', 'p'), wfproc.send('p', 'later') > 0, wfproc.send('p', 'odd') > 0, wfproc.run();
+SELECT status, attempts, retry_at IS NOT NULL, waiting, error FROM wfproc.instances WHERE id = 'p';
+SELECT wfproc.upgrade('p', 2) > 0, wfproc.run();
+SELECT status, attempts, version, waiting FROM wfproc.instances WHERE id = 'p';
+SELECT wfproc.resume('p'), wfproc.run();
+SELECT log_of('p'), status, attempts, error FROM wfproc.instances WHERE id = 'p';
+\echo 'one that was paused by its failures, too'
+SELECT wfproc.start('picky', 'q'), wfproc.send('q', 'odd') > 0, wfproc.run();
+SELECT wfproc.retry_now('q'), wfproc.run();
+SELECT wfproc.retry_now('q'), wfproc.run();
+SELECT status, error, wfproc.upgrade('q', 2) > 0, wfproc.resume('q'), wfproc.run() FROM wfproc.instances WHERE id = 'q';
+SELECT log_of('q'), status, (wfproc.verify(id)).ok FROM wfproc.instances WHERE id = 'q';
+ROLLBACK;
+
+\echo '--- roll-outs one after the other, some for one version only; and the same upgrade twice'
+BEGIN;
+SET LOCAL wfproc.fake_now = '2030-01-01 00:00+00';
+SELECT wfproc.start('up', 'r', version => 1), wfproc.start('up', 's', version => 2), wfproc.run();
+SELECT wfproc.rollout('up', 3, '2030-01-04', from_version => 2) > 0, wfproc.rollout('up', 2, '2030-01-02', from_version => 1) > 0, wfproc.rollout('up', 2, '2030-01-03') > 0;
+SELECT wfproc.upgrade('s', 3, '2030-01-03') > 0, wfproc.upgrade('s', 3, '2030-01-03') > 0;
+SET LOCAL wfproc.fake_now = '2030-02-01 00:00+00';
+SELECT wfproc.send('r', 'e', at => '2030-01-10') > 0, wfproc.send('s', 'e', at => '2030-01-10') > 0, wfproc.run();
+SELECT id, log_of(id) FROM wfproc.instances WHERE id IN ('r', 's') ORDER BY id;
+SELECT version, from_version, status, pending, done FROM wfproc.rollouts WHERE workflow = 'up' ORDER BY at;
+ROLLBACK;
+
 \echo '--- bad input'
 SELECT try($$ SELECT wfproc.upgrade('nobody', 2) $$);
 SELECT wfproc.start('up', 'bad');
@@ -223,5 +276,30 @@ RESET ROLE;
 SELECT wfproc.reschedule('bad', :upgrade, '2999-01-02'), wfproc.unsend('bad', :upgrade), wfproc.revoke_access('up', 'upgrade_stranger', 'send');
 DROP OWNED BY upgrade_stranger;
 DROP ROLE upgrade_stranger;
+\echo 'what is not there, is no object, is over'
+SELECT try(format('SELECT wfproc.%s', call)) FROM unnest(ARRAY[
+    'upgrade(NULL, 2)', 'upgrade(''bad'', 0)', 'upgrade(''bad'', -1)', 'upgrade(''bad'', 2, ''-infinity'')', 'upgrade('''', 2)',
+    'rollout(NULL, 2)', 'rollout(''up'', NULL)', 'rollout(''up'', 9)', 'rollout(''up'', 2, ''infinity'')', 'rollout(''up'', 2, from_version => 9)',
+    'rollout(''up'', 2, attributes => ''[]'')', 'rollout(''up'', 2, max_failures => NULL)',
+    'cancel_rollout(NULL)', 'set_current_version(''up'', NULL)', 'set_current_version(''nothing'', 1)', 'show_code(''nothing'', 1)', 'show_code(''up'', 0)',
+    'check_version(''up'', 9)', 'check_version(''nothing'', 1)', 'check_version(''up'', NULL)', 'outcomes(''up'', 9)', 'replay(''bad'', version => 9)', 'start(''up'', version => 9)']) call;
+SELECT wfproc.cancel_rollout(wfproc.rollout('up', 2, attributes => NULL));
+\echo 'in a transaction that only reads'
+BEGIN READ ONLY;
+SELECT try(format('SELECT wfproc.%s', call)) FROM unnest(ARRAY['upgrade(''bad'', 2)', 'rollout(''up'', 2)', 'cancel_rollout(1)', 'set_current_version(''up'', 2)']) call;
+SELECT length(wfproc.show_code('up', 1)) > 0, count(*) FROM wfproc.check_version('up', 2) WHERE id = 'bad';
+COMMIT;
+\echo 'in a handler'
+CREATE FUNCTION meddles(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE 'SELECT count(*) FROM wfproc.' || event;
+    RETURN state;
+END $$;
+SELECT try(format('SELECT wfproc.try_step(%L, %L, %L)', 'meddles', '{}', call)) FROM unnest(ARRAY[
+    'upgrade(''bad'', 2)', 'rollout(''up'', 2)', 'cancel_rollout(1)', 'set_current_version(''up'', 2)', 'check_version(''up'', 2)', 'outcomes(''up'', 2)']) call;
 SELECT wfproc.terminate('bad');
+SELECT status FROM wfproc.await('bad', '30 s');
+\echo 'of one that has closed'
+SELECT try($$ SELECT wfproc.upgrade('bad', 2) $$);
+SELECT try($$ SELECT wfproc.upgrade('bad', 2, '2999-01-01') $$);
 DROP SCHEMA upgrade_test CASCADE;
