@@ -192,6 +192,20 @@ SELECT wfproc.send('r-3', 'e') > 0, wfproc.run();
 SELECT id, version, status FROM wfproc.instances WHERE id LIKE 'r-_' ORDER BY id;
 ROLLBACK;
 
+\echo 'also within one turn: no more than so many instances pause; the others go on as they were'
+BEGIN;
+SET LOCAL wfproc.fake_now = '2030-01-01 00:00+00';
+SELECT count(wfproc.start('up', 'r-' || n, version => 1)) FROM generate_series(1, 50) n;
+SELECT count(wfproc.send('r-' || n, 'e', at => '2030-01-01 00:00+00')) FROM generate_series(1, 50) n, generate_series(1, 12) WHERE n % 2 = 0;
+SELECT wfproc.run();
+SELECT wfproc.rollout('up', 2, '2030-01-02 00:00+00', max_failures => 3) AS rollout \gset
+SELECT count(wfproc.send('r-' || n, 'e', at => timestamptz '2030-01-03 00:00+00' + n * interval '1 min')) FROM generate_series(1, 50) n;
+SET LOCAL wfproc.fake_now = '2030-01-04 00:00+00';
+SELECT wfproc.run();
+SELECT status, failed, done FROM wfproc.rollouts WHERE rollout_id = :rollout;
+SELECT version, status, count(*), min(substr(id, 3)::int), max(substr(id, 3)::int) FROM wfproc.instances WHERE id LIKE 'r-%' GROUP BY 1, 2 ORDER BY 1, 2;
+ROLLBACK;
+
 \echo '--- before it begins, while it fails, with events that were postponed'
 CREATE FUNCTION picky(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN

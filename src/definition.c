@@ -234,6 +234,7 @@ read_rollout(const WfScan *scan)
 	rollout->at = DatumGetTimestampTz(column(scan, ROLLOUT_AT));
 	rollout->attributes = DatumGetJsonbPCopy(column(scan, ROLLOUT_ATTRIBUTES));
 	rollout->by = text_column(scan, ROLLOUT_CREATED_BY);
+	rollout->may_fail = DatumGetInt32(column(scan, ROLLOUT_MAX_FAILURES)) - DatumGetInt32(column(scan, ROLLOUT_FAILURES));
 	return rollout;
 }
 

@@ -402,6 +402,20 @@ is_concerned(const WfDraft *draft, const WfRollout *rollout, TimestampTz at)
 }
 
 /*
+ * Whether the roll-out has failed so often in this turn that it stops, which is written at the turn's end.
+ */
+static bool
+has_stopped(const WfOutput *output, const WfRollout *rollout)
+{
+	int			failures = 0;
+	ListCell   *lc;
+
+	foreach(lc, output->rollout_failures)
+		failures += lfirst_int(lc) == rollout->rollout_id;
+	return failures >= rollout->may_fail;
+}
+
+/*
  * A roll-out is an upgrade of each process before its first event that is stamped at or after it.  Returns false where that
  * has failed: the process pauses, and the event stays.
  */
@@ -414,7 +428,7 @@ roll_out(WfDraft *draft, WfOutput *output, TimestampTz at)
 	{
 		WfRollout  *rollout = lfirst(lc);
 
-		if (draft->fold.started && is_concerned(draft, rollout, at) &&
+		if (draft->fold.started && is_concerned(draft, rollout, at) && !has_stopped(output, rollout) &&
 			!wf_draft_upgrade(draft, output, wf_letter_rollout(output, draft, rollout)))
 		{
 			output->rollout_failures = lappend_int(output->rollout_failures, rollout->rollout_id);

@@ -54,6 +54,7 @@ typedef struct WfRollout
 	TimestampTz at;
 	Jsonb	   *attributes;		/* that an instance must have */
 	char	   *by;				/* role */
+	int			may_fail;		/* so many times more before it stops */
 } WfRollout;
 
 /* never kept by a pointer over wf_workflow_refresh() */
