@@ -1,6 +1,9 @@
 -- The workflows of the golden logs of this release. Once logs.jsonl beside it is there, this file is not changed any more:
 -- see t/021_golden.pl.
 
+-- A helper, which versions 1 and 2 have a copy of.
+CREATE FUNCTION golden_rest(payload jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT CASE jsonb_typeof(payload) WHEN 'object' THEN payload - 'do' ELSE payload END $$;
+
 -- What it does is in the payload, as a list of operations. Version 1 notes what it saw in "seen".
 CREATE FUNCTION golden(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
@@ -52,11 +55,11 @@ BEGIN
     IF event = 'cancel' AND state ? 'stubborn' THEN
         PERFORM wfproc.defer_cancel();
     END IF;
-    RETURN state || jsonb_build_object('seen', COALESCE(state -> 'seen', '[]') || to_jsonb(event), 'last', CASE jsonb_typeof(payload) WHEN 'object' THEN payload - 'do' ELSE payload END);
+    RETURN state || jsonb_build_object('seen', COALESCE(state -> 'seen', '[]') || to_jsonb(event), 'last', golden_rest(payload));
 END $$;
-SELECT wfproc.define('golden', 'golden', max_attempts => 2, retry_delay => '1 min', snapshot_every => 4, dead_letter_events => true);
-SELECT wfproc.define('golden fails', 'golden', max_attempts => 1, on_failure => 'fail');
-SELECT wfproc.define('golden skips', 'golden', max_attempts => 1, on_failure => 'dead_letter');
+SELECT wfproc.define('golden', 'golden', max_attempts => 2, retry_delay => '1 min', snapshot_every => 4, dead_letter_events => true, helpers => '{golden_rest(jsonb)}');
+SELECT wfproc.define('golden fails', 'golden', max_attempts => 1, on_failure => 'fail', helpers => '{golden_rest(jsonb)}');
+SELECT wfproc.define('golden skips', 'golden', max_attempts => 1, on_failure => 'dead_letter', helpers => '{golden_rest(jsonb)}');
 
 -- version 2 counts instead, and what it does is the same
 DO $do$
@@ -71,7 +74,9 @@ BEGIN
     END IF;
     RETURN state - 'seen' || jsonb_build_object('count', jsonb_array_length(COALESCE(state -> 'seen', '[]')), 'from', from_version, 'to', to_version);
 END $$;
-SELECT wfproc.define('golden', 'golden', migrate => 'golden_turned_over');
+SELECT wfproc.define('golden', 'golden', migrate => 'golden_turned_over', helpers => '{golden_rest(jsonb)}');
+-- the original is no more
+DROP FUNCTION golden_rest;
 
 -- version 3 is in SQL and does nothing more; back to version 2 its migrate leads
 CREATE OR REPLACE FUNCTION golden(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE sql AS $$
