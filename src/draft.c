@@ -453,18 +453,19 @@ wf_draft_handle(WfDraft *draft, WfOutput *output)
 }
 
 /*
- * A worker died while this instance handled its event seq.  Where that happens again and again it is not by chance.
+ * A worker died while this instance handled its event seq.  Where that happens again and again it is not by chance.  Of a
+ * process that is paused that is an upgrade at once (draft_control.c).
  */
 void
 wf_draft_blame(WfDraft *draft, WfOutput *output, int64 seq)
 {
 	char	   *reason = psprintf("the server went down while event " INT64_FORMAT " was being handled", seq);
 
-	if (draft->broken || draft->row.status != WF_RUNNING || draft->fold.seq >= seq)
+	if (draft->broken || WF_IS_CLOSED(draft->row.status) || draft->fold.seq >= seq)
 		return;
 	draft->row.crashes++;
 	draft->row.error = reason;
 	draft->row_changed = true;
-	if (draft->row.crashes >= wf_max_crashes)
+	if (draft->row.status == WF_RUNNING && draft->row.crashes >= wf_max_crashes)
 		wf_draft_pause(draft, output, reason);
 }

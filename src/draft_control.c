@@ -9,8 +9,10 @@
 #include "utils/fmgrprotos.h"
 
 #include "draft_internal.h"
+#include "guc.h"
 #include "inbox.h"
 #include "object.h"
+#include "suspect.h"
 
 /*
  * A request to pause or to resume, logged with who asked and why.
@@ -132,8 +134,11 @@ bool
 wf_draft_upgrade(WfDraft *draft, WfOutput *output, const WfMail *mail)
 {
 	int			version = wf_process_upgrade_to(&mail->event);
-	ErrorData  *error = wf_draft_log_engine_event(draft, output, "$upgrade", mail->event.payload, mail);
+	ErrorData  *error;
 
+	wf_suspect_begin(draft->instance_id, draft->fold.seq + 1);
+	error = wf_draft_log_engine_event(draft, output, "$upgrade", mail->event.payload, mail);
+	wf_suspect_end();
 	if (error != NULL)
 	{
 		wf_draft_pause(draft, output, psprintf("upgrade to version %d: %s: %s", version,
@@ -150,6 +155,20 @@ wf_draft_upgrade(WfDraft *draft, WfOutput *output, const WfMail *mail)
 }
 
 /*
+ * Whether the server has gone down on a request to upgrade at once, again and again: a pause does not keep it from being
+ * tried.  As many crashes may have been the handler's, which is what the upgrade is to mend.
+ */
+static bool
+is_deadly(WfDraft *draft)
+{
+	if (draft->row.crashes < 2 * wf_max_crashes)
+		return false;
+	draft->row.crashes = wf_max_crashes;
+	draft->row_changed = true;
+	return true;
+}
+
+/*
  * A request to upgrade.  One that is dated stays where it is when it fails, so that nothing after it is handled under the
  * old version; resume() tries it again.
  */
@@ -162,6 +181,11 @@ upgrade(WfDraft *draft, WfOutput *output, WfMail *mail)
 	{
 		wf_draft_finish_mail(draft, output, mail);
 		wf_draft_bury(draft, output, mail, "the log cannot be folded");
+	}
+	else if (!dated && is_deadly(draft))
+	{
+		wf_draft_finish_mail(draft, output, mail);
+		wf_draft_bury(draft, output, mail, draft->row.error);
 	}
 	else if (wf_process_upgrade_to(&mail->event) == draft->fold.version || wf_draft_upgrade(draft, output, mail))
 		wf_draft_finish_mail(draft, output, mail);
