@@ -50,10 +50,10 @@ BEGIN
         'sum', md5(concat_ws('|', '%version%', state ->> 'sum', event, payload, wfproc.sender(), wfproc.event_at(), wfproc.now(), wfproc.seq(),
                              wfproc.self(), wfproc.parent(), wfproc.random(), wfproc.uuid())));
     IF event = 'start' OR event = 'tick' AND slot < last THEN
-        PERFORM wfproc.set_timer('tick', at => slot + (1 + floor(wfproc.random() * (3 + %version%))) * interval '20 min'
+        PERFORM wfproc.set_timer('tick', at => slot + (2 + floor(wfproc.random() * (2 + %version%))) * interval '20 min'
                                                     + interval '5 min' + wfproc.random() * interval '10 min');
     END IF;
-    IF event IN ('tick', 'do') THEN
+    IF event = 'do' OR event = 'tick' AND wfproc.random() < 0.5 THEN
         PERFORM wfproc.send('p-' || 1 + floor(wfproc.random() * 1000)::int, 'hear', jsonb_build_object('left', %version%, 'from', state -> 'sum'));
     ELSIF event = 'hear' AND (payload ->> 'left')::int > 0 AND wfproc.random() < 0.5 THEN
         PERFORM wfproc.send('p-' || 1 + floor(wfproc.random() * 1000)::int, 'hear', jsonb_build_object('left', (payload ->> 'left')::int - 1));
