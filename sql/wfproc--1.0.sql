@@ -69,6 +69,7 @@ CREATE TABLE wfproc.version (
     migrate text,
     migrate_code text,
     migrate_sha256 bytea,
+    migrates_from int,
     search_path text NOT NULL,
     defined_at timestamptz NOT NULL,
     PRIMARY KEY (workflow_id, version)
@@ -307,10 +308,10 @@ COMMENT ON TRIGGER append_only ON wfproc.event IS 'the log is append-only, also 
 CREATE FUNCTION wfproc.define(workflow text, handler text, migrate text = NULL, accepts text[] = NULL,
         max_attempts int = NULL, on_failure text = NULL, retry_delay interval = NULL,
         handler_timeout interval = NULL, snapshot_every int = NULL, watch bool = NULL, dead_letter_events bool = NULL,
-        helpers regprocedure[] = NULL)
+        helpers regprocedure[] = NULL, migrates_from int = NULL)
     RETURNS int LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_define';
-COMMENT ON FUNCTION wfproc.define(text, text, text, text[], int, text, interval, interval, int, bool, bool, regprocedure[]) IS
-'publishes the function handler(jsonb, text, jsonb) as the workflow''s next version, with copies of the helpers that it calls, and returns its number; the same code again gives the same version; settings left NULL keep their value; a NOTICE names functions that the code calls and has no copy of; 42883 no such function, 42P13 wrong shape, 42723 a helper in another''s place, 42501 not the owner';
+COMMENT ON FUNCTION wfproc.define(text, text, text, text[], int, text, interval, interval, int, bool, bool, regprocedure[], int) IS
+'publishes the function handler(jsonb, text, jsonb) as the workflow''s next version, with copies of the helpers that it calls, and returns its number; the same code again gives the same version; settings left NULL keep their value; a NOTICE names functions that the code calls and has no copy of; migrates_from: the migrate function takes states of that version and later ones, so that an upgrade goes past those in between; 42883 no such function, 42P13 wrong shape, 42723 a helper in another''s place, 42501 not the owner';
 
 CREATE FUNCTION wfproc.try_step(handler text, state jsonb, event text, payload jsonb = '{}',
         OUT new_state jsonb, OUT actions jsonb)
@@ -665,7 +666,7 @@ COMMENT ON VIEW wfproc.workflows IS 'definitions with their current version; at_
 
 CREATE VIEW wfproc.versions WITH (security_barrier) AS
     SELECT w.name AS workflow, v.version, v.version OPERATOR(pg_catalog.=) w.current_version AS current, v.handler, v.code_sha256,
-           v.migrate, v.migrate_sha256, v.search_path, v.defined_at,
+           v.migrate, v.migrate_sha256, v.migrates_from, v.search_path, v.defined_at,
            ARRAY(SELECT pg_catalog.format('%s(%s)', h.name, h.arguments) FROM wfproc.version_helper h
              WHERE h.workflow_id OPERATOR(pg_catalog.=) v.workflow_id AND h.version OPERATOR(pg_catalog.=) v.version
              ORDER BY h.name, h.arguments) AS helpers

@@ -39,7 +39,8 @@ enum
 	ARG_HANDLER,
 	ARG_MIGRATE,
 	ARG_SETTINGS,
-	ARG_HELPERS = ARG_SETTINGS + WF_SETTINGS
+	ARG_HELPERS = ARG_SETTINGS + WF_SETTINGS,
+	ARG_MIGRATES_FROM
 };
 
 /* what is to be published */
@@ -48,6 +49,7 @@ typedef struct WfDefinition
 	char	   *name;
 	WfCode	   *handler;
 	WfCode	   *migrate;		/* or NULL */
+	int			migrates_from;	/* 0: not given */
 	List	   *helpers;		/* of WfCode *, sorted */
 	char	   *search_path;
 	Datum		settings[WF_SETTINGS];
@@ -76,6 +78,27 @@ check_place(void)
 }
 
 /*
+ * The argument migrates_from, checked as far as it can be before the version has a number; 0: not given.
+ */
+static int
+read_migrates_from(FunctionCallInfo fcinfo, const WfCode *migrate)
+{
+	if (PG_ARGISNULL(ARG_MIGRATES_FROM))
+		return 0;
+	if (migrate == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"migrates_from\" needs a migrate function"),
+				 errhint("It says from which version on that function takes states.")));
+	if (PG_GETARG_INT32(ARG_MIGRATES_FROM) < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"migrates_from\" must be positive, got %d", PG_GETARG_INT32(ARG_MIGRATES_FROM)),
+				 errhint("It is the number of a version.")));
+	return PG_GETARG_INT32(ARG_MIGRATES_FROM);
+}
+
+/*
  * Takes define()'s arguments, checked, its functions looked up.
  */
 static void
@@ -93,6 +116,7 @@ read_definition(FunctionCallInfo fcinfo, WfDefinition *definition)
 	definition->handler = wf_code_resolve(handler, WF_CODE_HANDLER);
 	definition->migrate = wf_code_resolve(migrate, WF_CODE_MIGRATE);
 	definition->helpers = wf_helper_resolve(fcinfo, ARG_HELPERS, definition->handler, definition->migrate);
+	definition->migrates_from = read_migrates_from(fcinfo, definition->migrate);
 	definition->search_path = wf_code_search_path();
 	for (int i = 0; i < WF_SETTINGS; i++)
 	{
@@ -135,6 +159,12 @@ add_sha256(WfParams *params, const WfCode *code)
 	if (code != NULL)
 		memcpy(VARDATA(value), code->sha256, WF_SHA256_LEN);
 	add_param(params, BYTEAOID, PointerGetDatum(value), code == NULL);
+}
+
+static void
+add_migrates_from(WfParams *params, const WfDefinition *definition)
+{
+	add_param(params, INT4OID, Int32GetDatum(definition->migrates_from), definition->migrates_from == 0);
 }
 
 static void
@@ -250,6 +280,12 @@ publish_version(int workflow_id, Oid owner, int version, const WfDefinition *def
 	const WfCode *migrate = definition->migrate;
 	WfParams	params = {0};
 
+	if (definition->migrates_from >= version)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"migrates_from\" must be below %d, the number of the version, got %d", version,
+						definition->migrates_from),
+				 errhint("A migrate function takes states of earlier versions.")));
 	add_param(&params, INT4OID, Int32GetDatum(workflow_id), false);
 	add_param(&params, INT4OID, Int32GetDatum(version), false);
 	add_text(&params, definition->handler->qualified);
@@ -258,11 +294,13 @@ publish_version(int workflow_id, Oid owner, int version, const WfDefinition *def
 	add_text(&params, migrate != NULL ? migrate->qualified : NULL);
 	add_text(&params, migrate != NULL ? migrate->text : NULL);
 	add_sha256(&params, migrate);
+	add_migrates_from(&params, definition);
 	add_text(&params, definition->search_path);
 	add_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(wf_clock_now()), false);
 	(void) execute(&plan,
 				   "INSERT INTO wfproc.version (workflow_id, version, handler, code, code_sha256, migrate, migrate_code,"
-				   " migrate_sha256, search_path, defined_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+				   " migrate_sha256, migrates_from, search_path, defined_at)"
+				   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
 				   &params, SPI_OK_INSERT, NULL);
 	wf_helper_write(definition->helpers, workflow_id, version);
 	place_copies(definition, owner, workflow_id, version, wf_code_copy);
@@ -284,13 +322,14 @@ is_same_code(int workflow_id, int version, const WfDefinition *definition)
 	add_sha256(&params, definition->handler);
 	add_text(&params, migrate != NULL ? migrate->qualified : NULL);
 	add_sha256(&params, migrate);
+	add_migrates_from(&params, definition);
 	add_text(&params, definition->search_path);
 	return wf_helper_same(definition->helpers, workflow_id, version) &&
 		execute(&plan,
 				"SELECT 1 FROM wfproc.version WHERE workflow_id = $1 AND version = $2"
 				" AND handler = $3 COLLATE \"C\" AND code_sha256 = $4"
 				" AND migrate IS NOT DISTINCT FROM $5 COLLATE \"C\" AND migrate_sha256 IS NOT DISTINCT FROM $6"
-				" AND search_path = $7 COLLATE \"C\"",
+				" AND migrates_from IS NOT DISTINCT FROM $7 AND search_path = $8 COLLATE \"C\"",
 				&params, SPI_OK_SELECT, NULL) > 0;
 }
 
@@ -376,7 +415,7 @@ point_out_callees(const WfDefinition *definition, int version)
 }
 
 /*
- * define(workflow, handler, migrate, accepts, ...settings, helpers): publishes a version and returns its number.
+ * define(workflow, handler, migrate, accepts, ...settings, helpers, migrates_from): publishes a version and returns its number.
  */
 Datum
 wfproc_define(PG_FUNCTION_ARGS)

@@ -64,6 +64,7 @@ enum
 	VERSION_MIGRATE,
 	VERSION_MIGRATE_CODE,
 	VERSION_MIGRATE_SHA256,
+	VERSION_MIGRATES_FROM,
 	VERSION_SEARCH_PATH,
 	VERSION_DEFINED_AT,
 	VERSION_COLUMNS = VERSION_DEFINED_AT
@@ -418,6 +419,7 @@ wf_definition_read_version(int workflow_id, int version, WfPublished *published)
 		published->migrate = wf_row_text(scan.values, scan.nulls, VERSION_MIGRATE);
 		published->migrate_code = wf_row_text(scan.values, scan.nulls, VERSION_MIGRATE_CODE);
 		wf_row_bytes(scan.values, scan.nulls, VERSION_MIGRATE_SHA256, published->migrate_sha256, WF_SHA256_LEN);
+		published->migrates_from = scan.nulls[VERSION_MIGRATES_FROM - 1] ? 0 : DatumGetInt32(column(&scan, VERSION_MIGRATES_FROM));
 		published->search_path = wf_row_text(scan.values, scan.nulls, VERSION_SEARCH_PATH);
 		wf_row_bytes(scan.values, scan.nulls, VERSION_CODE_SHA256, published->sha256, WF_SHA256_LEN);
 		published->helpers = load_helpers(workflow_id, version);

@@ -85,12 +85,22 @@ wf_process_problem(const WfWorkflow *workflow, const WfVersion *version)
 }
 
 /*
- * Versions whose migrate functions turn a state over: each one's on the way up, the last one's alone on the way down.
+ * The version that an upgrade comes to next: on the way up one after the other, unless a later one takes states of this one;
+ * on the way down there is but one step.
  */
 int
-wf_process_first_on_way(int from, int to)
+wf_process_next_on_way(WfWorkflow *workflow, int from, int to)
 {
-	return to > from ? from + 1 : to;
+	if (to <= from)
+		return to;
+	for (int number = to; number > from + 1; number--)
+	{
+		const WfVersion *version = wf_workflow_version(workflow, number);
+
+		if (version->migrates_from != 0 && version->migrates_from <= from)
+			return number;
+	}
+	return from + 1;
 }
 
 /*
@@ -99,10 +109,12 @@ wf_process_first_on_way(int from, int to)
 const WfVersion *
 wf_process_blocked_by(WfWorkflow *workflow, int from, int to)
 {
-	for (int number = wf_process_first_on_way(from, to); number <= to; number++)
+	while (from != to)
 	{
-		const WfVersion *version = wf_workflow_version(workflow, number);
+		const WfVersion *version;
 
+		from = wf_process_next_on_way(workflow, from, to);
+		version = wf_workflow_version(workflow, from);
 		if (version->has_migrate && version->problem != NULL)
 			return version;
 	}
@@ -127,15 +139,18 @@ static Jsonb *
 migrate(WfWorkflow *workflow, WfStep *step, Jsonb *state, int from, int to, ErrorData **error)
 {
 	int			last = from;
+	int			number = from;
 	const WfVersion *blocked = wf_process_blocked_by(workflow, from, to);
 
 	*error = blocked == NULL ? NULL : blocked_error(workflow, blocked);
 	if (blocked != NULL)
 		return NULL;
-	for (int number = wf_process_first_on_way(from, to); number <= to && state != NULL; number++)
+	while (number != to && state != NULL)
 	{
-		WfVersion  *version = wf_workflow_version(workflow, number);
+		WfVersion  *version;
 
+		number = wf_process_next_on_way(workflow, number, to);
+		version = wf_workflow_version(workflow, number);
 		if (version->has_migrate)
 		{
 			state = wf_handler_migrate(workflow, version, step, state, last, number, error);

@@ -33,7 +33,7 @@ typedef enum WfStepEnd
 
 extern void wf_process_init_fold(WfFold *fold, int version);
 extern int	wf_process_upgrade_to(const WfEvent *event);
-extern int	wf_process_first_on_way(int from, int to);
+extern int	wf_process_next_on_way(WfWorkflow *workflow, int from, int to);
 extern char *wf_process_problem(const WfWorkflow *workflow, const WfVersion *version);
 extern const WfVersion *wf_process_blocked_by(WfWorkflow *workflow, int from, int to);
 extern bool wf_process_same_state(const Jsonb *a, const Jsonb *b);

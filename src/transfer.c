@@ -147,6 +147,8 @@ code_hash(const WfPublished *published)
 	appendBinaryStringInfo(&hashes, (const char *) published->sha256, WF_SHA256_LEN);
 	if (published->migrate != NULL)
 		appendBinaryStringInfo(&hashes, (const char *) published->migrate_sha256, WF_SHA256_LEN);
+	if (published->migrates_from != 0)
+		appendStringInfo(&hashes, "from %d", published->migrates_from);
 	foreach(lc, published->helpers)
 		appendBinaryStringInfo(&hashes, (const char *) ((const WfHelper *) lfirst(lc))->sha256, WF_SHA256_LEN);
 	part.data = hashes.data;

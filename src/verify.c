@@ -311,6 +311,48 @@ code_problem(WfWorkflow *workflow, int version, bool passed_by)
 }
 
 /*
+ * The first version after one, up to another, that is not there any more; 0: none.
+ */
+static int
+missing_version(const WfWorkflow *workflow, int from, int to)
+{
+	static SPIPlanPtr plan = NULL;
+	const Oid	types[] = {INT4OID, INT4OID, INT4OID};
+	Datum		values[] = {Int32GetDatum(workflow->workflow_id), Int32GetDatum(from), Int32GetDatum(to)};
+	int			missing = 0;
+	WfSpi		spi;
+	bool		isnull;
+
+	wf_spi_begin(&spi);
+	if (wf_spi_execute(&plan,
+					   "SELECT n FROM generate_series($2 + 1, $3) n WHERE NOT EXISTS (SELECT FROM wfproc.version"
+					   " WHERE workflow_id = $1 AND version = n) ORDER BY n LIMIT 1",
+					   lengthof(types), types, values, NULL, true, SPI_OK_SELECT) > 0)
+		missing = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	wf_spi_end(&spi);
+	return missing;
+}
+
+/*
+ * What is wrong with the versions that an upgrade goes by; NULL: nothing.
+ */
+static char *
+way_problem(WfWorkflow *workflow, int from, int to)
+{
+	int			missing = missing_version(workflow, from, to);
+	char	   *problem = NULL;
+
+	if (missing != 0)
+		return psprintf("code changed: version %d: its row is missing", missing);
+	while (from != to && problem == NULL)
+	{
+		from = wf_process_next_on_way(workflow, from, to);
+		problem = code_problem(workflow, from, from != to);
+	}
+	return problem;
+}
+
+/*
  * Whether the code of the versions that the log needs is there; else *bad says where that is first needed.
  */
 static bool
@@ -325,8 +367,7 @@ check_code(const LogCheck *check, WfDivergence *bad)
 		int			to = (int) check->upgrades.values[i];
 
 		bad->seq = check->upgrade_seqs.values[i];
-		for (int number = wf_process_first_on_way(from, to); number <= to && bad->reason == NULL; number++)
-			bad->reason = code_problem(check->workflow, number, number < to);
+		bad->reason = way_problem(check->workflow, from, to);
 		from = to;
 	}
 	return bad->reason == NULL;

@@ -243,6 +243,7 @@ wf_version_prepare(const WfWorkflow *workflow, int number, const WfPublished *pu
 	version->search_path = MemoryContextStrdup(memory, published->helpers == NIL ? published->search_path :
 											   wf_code_path_to_copies(published->search_path, workflow->workflow_id, number));
 	version->has_migrate = published->migrate != NULL;
+	version->migrates_from = published->migrates_from;
 	try_load_functions(workflow, version, published);
 	return version;
 }

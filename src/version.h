@@ -25,6 +25,7 @@ typedef struct WfPublished
 	char	   *migrate;		/* qualified name */
 	char	   *migrate_code;
 	uint8		migrate_sha256[WF_SHA256_LEN];
+	int			migrates_from;	/* 0: not said */
 	char	   *search_path;
 	List	   *helpers;		/* of WfHelper *, by name and arguments */
 } WfPublished;

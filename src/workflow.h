@@ -40,6 +40,8 @@ typedef struct WfVersion
 	List	   *functions;		/* OIDs of all that it consists of */
 	FmgrInfo	function;
 	bool		has_migrate;
+	int			migrates_from;	/* the lowest version whose states that takes;
+								 * 0: the one before it */
 	FmgrInfo	migrate;		/* of the state, to this version */
 	char	   *problem;		/* NULL, or why the code cannot be run */
 	int			problem_code;	/* SQLSTATE of that */
