@@ -240,8 +240,12 @@ CREATE TABLE wfproc.seal (
     events bigint NOT NULL,
     root bytea NOT NULL,
     previous bytea NOT NULL,
-    hash bytea NOT NULL
+    hash bytea NOT NULL,
+    horizon xid8,
+    memory bytea
 );
+COMMENT ON COLUMN wfproc.seal.horizon IS 'of transactions before that one it has all that they wrote';
+COMMENT ON COLUMN wfproc.seal.memory IS 'the start of the server, the database and its home in which the engine notes what changes from then on; NULL: it does not';
 COMMENT ON TABLE wfproc.seal IS 'seals: a Merkle root over the heads of all logs and the code of all versions, chained by their hashes';
 
 CREATE TABLE wfproc.seal_leaf (
@@ -265,12 +269,14 @@ CREATE TABLE wfproc.seal_version (
 COMMENT ON TABLE wfproc.seal_version IS 'the code of versions as sealed: a row in the first seal that has it so; hash NULL: it had gone';
 
 CREATE TABLE wfproc.seal_node (
-    bucket bigint PRIMARY KEY,
+    level int NOT NULL,
+    nth bigint NOT NULL,
     instances bigint NOT NULL,
     events bigint NOT NULL,
-    hash bytea NOT NULL
+    hash bytea NOT NULL,
+    PRIMARY KEY (level, nth)
 );
-COMMENT ON TABLE wfproc.seal_node IS 'the last seal''s tree: a node for 1024 instance_ids, so that the next seal computes anew only those that have changed';
+COMMENT ON TABLE wfproc.seal_node IS 'the last seal''s tree, so that the next seal computes anew only what has changed: nodes of level 0 for 32 instance_ids each, of level 1 for 32 of those';
 
 /* all but home: a copy is not the original */
 SELECT pg_catalog.pg_extension_config_dump('wfproc.workflow_seq', '');
@@ -568,9 +574,9 @@ COMMENT ON FUNCTION wfproc.import_log(jsonb, text) IS
  * Seals.
  */
 
-CREATE FUNCTION wfproc.seal() RETURNS text LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_seal';
-COMMENT ON FUNCTION wfproc.seal() IS
-'writes a seal over the heads of all logs and returns it as text, to be kept elsewhere; owner of the extension only';
+CREATE FUNCTION wfproc.seal(whole bool = false) RETURNS text LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_seal';
+COMMENT ON FUNCTION wfproc.seal(bool) IS
+'writes a seal over the heads of all logs and returns it as text, to be kept elsewhere; it looks at those that the engine may have changed since the last seal, with whole at all, as it also does after a restart; owner of the extension only';
 
 CREATE FUNCTION wfproc.check_seal(seal text, OUT id text, OUT problem text, OUT seq bigint)
     RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wfproc_check_seal';

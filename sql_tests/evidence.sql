@@ -73,9 +73,12 @@ CREATE FUNCTION pg_temp.root() RETURNS bytea LANGUAGE sql AS $$
         FROM wfproc.instance i LEFT JOIN wfproc.event e USING (instance_id) ORDER BY i.instance_id, e.seq DESC
     ), leaf AS (
         SELECT instance_id, digest(convert_to(concat_ws(chr(31), 'leaf', id, seq, encode(hash, 'hex')), 'UTF8'), 'sha256') AS hash FROM head
-    ), node AS (
-        SELECT instance_id / 1024 AS bucket, digest('node'::bytea || string_agg(hash, ''::bytea ORDER BY instance_id), 'sha256') AS hash
+    ), lower AS (
+        SELECT instance_id / 32 AS nth, digest('node'::bytea || string_agg(hash, ''::bytea ORDER BY instance_id), 'sha256') AS hash
         FROM leaf GROUP BY 1
+    ), upper AS (
+        SELECT nth / 32 AS nth, digest('node'::bytea || string_agg(hash, ''::bytea ORDER BY nth), 'sha256') AS hash
+        FROM lower GROUP BY 1
     ), code AS (
         SELECT w.name, v.version, digest(convert_to(concat_ws(chr(31), 'version', w.name, v.version, v.handler,
                    encode(digest(v.code, 'sha256'), 'hex'), encode(v.code_sha256, 'hex'),
@@ -88,7 +91,7 @@ CREATE FUNCTION pg_temp.root() RETURNS bytea LANGUAGE sql AS $$
     )
     SELECT digest('node'::bytea
                   || digest('node'::bytea || coalesce((SELECT string_agg(hash, ''::bytea ORDER BY name COLLATE "C", version) FROM code), ''), 'sha256')
-                  || coalesce((SELECT string_agg(hash, ''::bytea ORDER BY bucket) FROM node), ''), 'sha256')
+                  || coalesce((SELECT string_agg(hash, ''::bytea ORDER BY nth) FROM upper), ''), 'sha256')
 $$;
 SELECT encode(pg_temp.root(), 'hex') = split_part(:'seal_1', ' ', 7) AS root,
        encode(digest(substr(:'seal_1', 1, length(:'seal_1') - 65), 'sha256'), 'hex') = split_part(:'seal_1', ' ', 9) AS hash;
@@ -113,6 +116,38 @@ SELECT split_part(:'seal_3', ' ', 5)::int - split_part(:'seal_2', ' ', 5)::int A
 SELECT count(*) AS problems FROM wfproc.check_seal(:'seal_3');
 SELECT wfproc.seal() AS seal_4 \gset
 SELECT count(*) AS leaves FROM wfproc.seal_leaf WHERE number = split_part(:'seal_4', ' ', 3)::bigint;
+
+\echo == after each kind of write the root is that of all
+CREATE FUNCTION pg_temp.sealed(whole bool = false, OUT leaves text, OUT nodes bigint, OUT root bool) LANGUAGE plpgsql AS $$
+DECLARE
+    seal text := wfproc.seal(whole);
+BEGIN
+    SELECT string_agg(l.id || ' ' || l.seq, ', ' ORDER BY l.id) INTO leaves FROM wfproc.seal_leaf l WHERE number = split_part(seal, ' ', 3)::bigint;
+    SELECT count(*) INTO nodes FROM wfproc.seal_node WHERE level = 0;
+    root := decode(split_part(seal, ' ', 7), 'hex') = pg_temp.root();
+END $$;
+SAVEPOINT before;
+SELECT wfproc.start('evidence', 'e-new', '{"n": 1}', '2024-02-01');
+SELECT leaves, root FROM pg_temp.sealed();
+SELECT wfproc.send('many-' || n, 'add', '{"n": 3}', '2024-02-05') > 0 AS sent FROM unnest('{1,2,33,1200,2500}'::int[]) n;
+SELECT wfproc.run();
+SELECT * FROM pg_temp.sealed() \gset
+SELECT :'leaves' AS leaves, :'root' AS root;
+-- rolled back: with its seal, and after it
+SAVEPOINT s;
+SELECT wfproc.start('evidence', 'e-never', '{"n": 1}', '2024-02-01');
+SELECT wfproc.send('many-77', 'add', '{"n": 3}', '2024-02-05') > 0 AS sent;
+SELECT wfproc.run();
+SELECT leaves, root FROM pg_temp.sealed();
+ROLLBACK TO s;
+SELECT leaves, root FROM pg_temp.sealed();
+-- where a node has no instance yet
+SELECT setval('wfproc.instance_seq', nextval('wfproc.instance_seq') + 5000) > 0 AS skipped;
+SELECT wfproc.start('evidence', 'e-far', '{"n": 1}', '2024-02-01');
+SELECT leaves, nodes - :nodes AS more_nodes, root FROM pg_temp.sealed();
+SELECT leaves, root FROM pg_temp.sealed(whole => true);
+ROLLBACK TO before;
+SELECT pg_temp.attempt('SELECT wfproc.seal(NULL)');
 
 \echo == what a superuser does is found
 SELECT instance_id AS e1 FROM wfproc.instance WHERE id = 'e-1' \gset

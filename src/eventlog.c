@@ -26,6 +26,7 @@
 #include "clock.h"
 #include "eventlog.h"
 #include "rows.h"
+#include "touched.h"
 
 /* what the first hash of a chain is made from, before the id */
 #define CHAIN_TAG "wfproc/1"
@@ -168,6 +169,22 @@ compare_rows(const void *a, const void *b)
 }
 
 /*
+ * Says which logs change, for the next seal.  The rows are in order.
+ */
+static void
+note_touched(WfLogRow *const *rows, int count)
+{
+	int64	   *instance_ids = palloc(count * sizeof(int64));
+	int			noted = 0;
+
+	for (int i = 0; i < count; i++)
+		if (noted == 0 || instance_ids[noted - 1] != rows[i]->instance_id)
+			instance_ids[noted++] = rows[i]->instance_id;
+	wf_touched_note(instance_ids, noted);
+	pfree(instance_ids);
+}
+
+/*
  * Writes rows, which have their hashes already, in the order of their key: so neighbours go to one page of the index, and
  * an instance's rows lie together for who folds them.
  */
@@ -179,6 +196,7 @@ wf_eventlog_append(WfLogRow **rows, int count)
 	if (count == 0)
 		return;
 	qsort(rows, count, sizeof(WfLogRow *), compare_rows);
+	note_touched(rows, count);
 	batch = wf_batch_open(WF_EVENT, COLUMNS, count);
 	for (int i = 0; i < count; i++)
 	{
@@ -192,6 +210,7 @@ struct WfLogWriter
 {
 	WfBatch    *batch;
 	MemoryContext memory;		/* where it was opened */
+	int64		instance_id;	/* of the last row */
 };
 
 /*
@@ -200,7 +219,7 @@ struct WfLogWriter
 WfLogWriter *
 wf_eventlog_writer_open(void)
 {
-	WfLogWriter *writer = palloc(sizeof(WfLogWriter));
+	WfLogWriter *writer = palloc0(sizeof(WfLogWriter));
 
 	writer->batch = wf_batch_open(WF_EVENT, COLUMNS, WRITER_ROWS);
 	writer->memory = CurrentMemoryContext;
@@ -215,6 +234,9 @@ wf_eventlog_writer_put(WfLogWriter *writer, const WfLogRow *row)
 {
 	MemoryContext old = MemoryContextSwitchTo(writer->memory);
 
+	if (row->instance_id != writer->instance_id)
+		wf_touched_note(&row->instance_id, 1);
+	writer->instance_id = row->instance_id;
 	fill_row(wf_batch_begin_row(writer->batch), row);
 	wf_batch_end_row(writer->batch);
 	MemoryContextSwitchTo(old);

@@ -33,6 +33,7 @@
 #include "mailbox.h"
 #include "rows.h"
 #include "spi.h"
+#include "touched.h"
 #include "wakeup.h"
 
 /* columns of wfproc.instance */
@@ -433,6 +434,7 @@ wf_instance_start(WfWorkflow *workflow, const WfStart *start)
 	else if (!insert_row_if_new(start, instance_id, id, workflow))
 		return id;
 	put_start_event(instance_id, start->input, start->at, NULL);
+	wf_touched_note(&instance_id, 1);
 	wf_wakeup_note_started(instance_id);
 	CommandCounterIncrement();
 	return id;
@@ -459,6 +461,7 @@ wf_instance_start_many(WfWorkflow *workflow, const char *const *ids, const Times
 		if (instance_ids[i] == 0)
 			continue;
 		put_start_event(instance_ids[i], empty, ats[i], writer);
+		wf_touched_note(&instance_ids[i], 1);
 		if (i < MAX_NOTED)
 			wf_wakeup_note_started(instance_ids[i]);
 	}
@@ -538,6 +541,7 @@ wf_instance_add(const WfInstance *instance, const char *hint)
 	memset(nulls, true, sizeof(nulls));
 	set_all(values, nulls, instance);
 	insert_one(values, nulls, instance->id, hint);
+	wf_touched_note(&instance->instance_id, 1);
 	wf_wakeup_note_started(instance->instance_id);
 	CommandCounterIncrement();
 }
@@ -558,6 +562,7 @@ wf_instance_insert(WfInstance *const *instances, int count)
 
 		set_all(slot->tts_values, slot->tts_isnull, instance);
 		wf_batch_end_row(batch);
+		wf_touched_note(&instance->instance_id, 1);
 		wf_wakeup_note_started(instance->instance_id);
 		if (WF_IS_CLOSED(instance->status))
 			wf_wakeup_note_closed(instance->instance_id);

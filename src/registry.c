@@ -8,6 +8,8 @@
  * All that is here is a cache and a meeting place: what must not be lost is in tables.  Where the library is not preloaded
  * there is no registry, and every function of registry.h does nothing.
  *
+ * touched.c has a table of its own in the same shared memory.
+ *
  * registry_launch.c has the launcher's side and that of DDL, registry_wake.c rings and waiters, roster.c who is resident,
  * registry_view.c what SQL sees of it.  Locking: registry_internal.h.
  */
@@ -22,6 +24,16 @@
 #include "compat.h"
 #include "guc.h"
 #include "registry_internal.h"
+#include "touched.h"
+
+/* locks by their place in the tranche; each slot has two */
+enum
+{
+	REGISTRY_LOCK,
+	WAITERS_LOCK,
+	TOUCHED_LOCK,
+	FIRST_SLOT_LOCK
+};
 
 WfRegistry *wf_registry = NULL;
 WfSlot	   *MyWfSlot = NULL;
@@ -53,7 +65,7 @@ registry_size(void)
 }
 
 /*
- * Asks for memory, and for a lock for the registry, one for the waiters and two a slot.
+ * Asks for memory, and for a lock for the registry, one for the waiters, one for touched.c and two a slot.
  */
 static void
 request(void)
@@ -62,32 +74,31 @@ request(void)
 	if (next_shmem_request_hook)
 		next_shmem_request_hook();
 #endif
-	RequestAddinShmemSpace(registry_size());
-	RequestNamedLWLockTranche("wfproc", 2 + 2 * wf_max_workers);
+	RequestAddinShmemSpace(add_size(registry_size(), wf_touched_size()));
+	RequestNamedLWLockTranche("wfproc", FIRST_SLOT_LOCK + 2 * wf_max_workers);
 }
 
 static void
-lay_out(WfRegistry *registry)
+lay_out(WfRegistry *registry, LWLockPadded *locks)
 {
-	LWLockPadded *locks = GetNamedLWLockTranche("wfproc");
-
 	memset(registry, 0, registry_size());
-	registry->lock = &locks[0].lock;
-	registry->waiters_lock = &locks[1].lock;
+	registry->lock = &locks[REGISTRY_LOCK].lock;
+	registry->waiters_lock = &locks[WAITERS_LOCK].lock;
 	registry->slot_count = wf_max_workers;
 	registry->waiter_count = waiters_wanted();
 	registry->waiters = (WfWaiter *) ((char *) registry + slots_size());
 	pg_atomic_init_u32(&registry->step_waiters, 0);
 	for (int i = 0; i < registry->slot_count; i++)
 	{
-		registry->slots[i].lock = &locks[2 + 2 * i].lock;
-		registry->slots[i].roster_lock = &locks[3 + 2 * i].lock;
+		registry->slots[i].lock = &locks[FIRST_SLOT_LOCK + 2 * i].lock;
+		registry->slots[i].roster_lock = &locks[FIRST_SLOT_LOCK + 2 * i + 1].lock;
 	}
 }
 
 static void
 startup(void)
 {
+	LWLockPadded *locks = GetNamedLWLockTranche("wfproc");
 	bool		found;
 
 	if (next_shmem_startup_hook)
@@ -95,7 +106,8 @@ startup(void)
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	wf_registry = ShmemInitStruct("wfproc", registry_size(), &found);
 	if (!found)
-		lay_out(wf_registry);
+		lay_out(wf_registry, locks);
+	wf_touched_init(&locks[TOUCHED_LOCK].lock);
 	LWLockRelease(AddinShmemInitLock);
 }
 

@@ -13,6 +13,7 @@
 #include "utils/timestamp.h"
 
 #include "registry_internal.h"
+#include "touched.h"
 
 void
 wf_registry_wake_launcher(void)
@@ -28,6 +29,7 @@ wf_registry_launcher_attach(void)
 	LWLockAcquire(wf_registry->lock, LW_EXCLUSIVE);
 	wf_registry->launcher = MyProc;
 	LWLockRelease(wf_registry->lock);
+	wf_touched_begin();
 }
 
 void

@@ -7,9 +7,13 @@
  * transaction, so that seals are numbered one by one; logs go on growing meanwhile.  check_seal() only reads, through the
  * caller's snapshot, and works on a standby.
  *
- * The tree: a leaf for each instance, a node for each 1024 instance_ids, the root above them and the node of the versions.
- * Only heads that differ from the last sealed ones are written down, and only their nodes computed anew; but each seal
- * looks at the head of each log, for nothing in the database can be trusted to say which have changed.
+ * The tree: a leaf for each instance, a node for each 32 instance_ids, one above for each 1024 of them, the root above these
+ * and the node of the versions.  Only heads that differ from the last sealed ones are written down, and only their nodes
+ * computed anew.
+ *
+ * Which heads a seal looks at: those that touched.c has noted since the last seal, where that seal's row says that it was
+ * made in the life of the same shared memory, and everything here is written by this engine alone; else all.  A horizon, a
+ * transaction id, stands between the two: see touched.c.
  */
 #include "postgres.h"
 
@@ -21,8 +25,10 @@
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
+#include "utils/xid8.h"
 
 #include "catalog.h"
 #include "check.h"
@@ -31,6 +37,7 @@
 #include "hash.h"
 #include "rows.h"
 #include "spi.h"
+#include "touched.h"
 
 PG_FUNCTION_INFO_V1(wfproc_seal);
 PG_FUNCTION_INFO_V1(wfproc_check_seal);
@@ -38,6 +45,8 @@ PG_FUNCTION_INFO_V1(wfproc_check_seal);
 #define SEAL_TAG "wfproc-seal/1"
 /* "previous" of the first seal */
 #define NO_SEAL "0000000000000000000000000000000000000000000000000000000000000000"
+/* groups of instance_ids below one node */
+#define NODE_GROUPS 32
 /* bytes; a seal is much shorter */
 #define MAX_SEAL_TEXT 1024
 /* words of a seal's text */
@@ -69,15 +78,37 @@ enum
 	" WHERE h.workflow_id = v.workflow_id AND h.version = v.version)") ")"
 #define NODE_HASH(children) "sha256('node'::bytea || coalesce(" children ", ''::bytea))"
 
-/* heads of logs now, and as they were sealed up to seal number $1 */
-#define HEADS \
+/*
+ * Heads of logs now, and as they were sealed up to seal number $1: of all logs, or of groups $2 of instance_ids.  A LIMIT
+ * that takes nothing away tells the planner how small a group is.
+ */
+#define HEADS_OF(instances) \
 	"head AS (SELECT i.instance_id, i.id, coalesce(e.seq, 0) AS seq," \
 	" coalesce(e.hash, sha256(convert_to('wfproc/1' || i.id, 'UTF8'))) AS hash" \
-	" FROM wfproc.instance i LEFT JOIN LATERAL (SELECT e.seq, e.hash FROM wfproc.event e" \
+	" FROM " instances " LEFT JOIN LATERAL (SELECT e.seq, e.hash FROM wfproc.event e" \
 	" WHERE e.instance_id = i.instance_id ORDER BY e.seq DESC LIMIT 1) e ON true)"
-#define SEALED_HEADS \
-	"sealed AS (SELECT DISTINCT ON (instance_id) instance_id, id, seq, hash FROM wfproc.seal_leaf WHERE number <= $1" \
-	" ORDER BY instance_id DESC, number DESC)"
+#define SEALED_HEADS_WHERE(condition) \
+	"SELECT DISTINCT ON (instance_id) instance_id, id, seq, hash FROM wfproc.seal_leaf WHERE " condition "number <= $1" \
+	" ORDER BY instance_id DESC, number DESC"
+#define IN_GROUP "instance_id >= nth * " CppAsString2(WF_GROUP_IDS) " AND instance_id < (nth + 1) * " CppAsString2(WF_GROUP_IDS)
+#define GROUP_LIMIT " LIMIT " CppAsString2(WF_GROUP_IDS)
+#define SEALED_HEADS_IN_GROUP SEALED_HEADS_WHERE(IN_GROUP " AND ") GROUP_LIMIT
+#define HEADS HEADS_OF("wfproc.instance i")
+#define HEADS_IN_GROUPS \
+	HEADS_OF("unnest($2) nth, LATERAL (SELECT instance_id, id FROM wfproc.instance WHERE " IN_GROUP GROUP_LIMIT ") i")
+#define SEALED_HEADS "sealed AS (" SEALED_HEADS_WHERE("") ")"
+#define SEALED_HEADS_IN_GROUPS "sealed AS (SELECT l.* FROM unnest($2) nth, LATERAL (" SEALED_HEADS_IN_GROUP ") l)"
+/* what has changed is written down; the numbers of its groups, and how many heads are none that a log can have come to since */
+#define WRITE_LEAVES \
+	"changed AS (SELECT coalesce(h.instance_id, s.instance_id) AS instance_id, coalesce(h.id, s.id) AS id," \
+	" h.seq, h.hash, s.seq IS NOT NULL AND (h.seq IS NULL OR h.seq <= s.seq OR h.id <> s.id) AS worse" \
+	" FROM head h FULL JOIN sealed s USING (instance_id)" \
+	" WHERE h.seq IS DISTINCT FROM s.seq OR h.hash IS DISTINCT FROM s.hash OR h.id <> s.id)," \
+	" written AS (INSERT INTO wfproc.seal_leaf (instance_id, number, id, seq, hash)" \
+	" SELECT instance_id, $1, id, seq, hash FROM changed ORDER BY instance_id)" \
+	" SELECT coalesce(array_agg(DISTINCT instance_id / " CppAsString2(WF_GROUP_IDS) "), '{}')," \
+	" count(*) FILTER (WHERE worse) FROM changed"
+
 #define VERSIONS \
 	"code AS (SELECT v.workflow_id, v.version, w.name, " VERSION_HASH " AS hash" \
 	" FROM wfproc.version v JOIN wfproc.workflow w USING (workflow_id))"
@@ -98,62 +129,138 @@ get_text(SPIPlanPtr *plan, const char *sql, int nargs, const Oid *types, Datum *
 	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 }
 
-/*
- * The number of the seal to come; *previous becomes the hash of the one before.
- */
-static int64
-next_number(char **previous)
+/* a seal in the making */
+typedef struct NewSeal
 {
-	static SPIPlanPtr plan = NULL;
-	bool		isnull;
+	int64		number;
+	char	   *previous;		/* the hash of the one before, as text */
+	Datum		horizon;		/* xid8: of older transactions it has
+								 * everything */
+	Datum		memory;			/* bytea: who notes what comes after */
+	bool		no_memory;		/* nobody does */
+	bool		some;			/* it looks only at these groups */
+	Datum		groups;
+	int64		worse;			/* what is not as sealed, and should be */
+} NewSeal;
 
-	if (wf_spi_execute(&plan, "SELECT number, encode(hash, 'hex') FROM wfproc.seal ORDER BY number DESC LIMIT 1", 0, NULL, NULL,
-					   NULL, false, SPI_OK_SELECT) == 0)
-	{
-		*previous = NO_SEAL;
-		return 1;
-	}
-	*previous = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
-	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)) + 1;
+/* columns of LAST_SEAL */
+enum
+{
+	LAST_NUMBER = 1,
+	LAST_HASH,
+	LAST_XMIN,
+	LAST_HORIZON,
+	LAST_FITS,
+	NEXT_HORIZON,
+	NEXT_MEMORY
+};
+
+/*
+ * The last seal, and whether what was noted since, under token $1, tells what has changed: that seal was made by this start
+ * of the server, in this database at this home, and nothing is here that comes from elsewhere, with rows that are none of
+ * the engine's.
+ */
+#define LAST_SEAL \
+	"SELECT s.number, encode(s.hash, 'hex'), s.xmin, s.horizon," \
+	" s.memory = m.memory AND h.database = d.oid AND NOT EXISTS (SELECT FROM wfproc.workflow w WHERE w.home <> h.token)," \
+	" pg_snapshot_xmin(pg_current_snapshot()), m.memory" \
+	" FROM pg_database d LEFT JOIN wfproc.home h ON true" \
+	" LEFT JOIN LATERAL (SELECT sha256($1 || " UTF8_OF("h.token, d.oid") ") AS memory) m ON true" \
+	" LEFT JOIN LATERAL (SELECT s.xmin, s.* FROM wfproc.seal s ORDER BY number DESC LIMIT 1) s ON true" \
+	" WHERE d.datname = current_database()"
+
+/*
+ * What was noted since the last seal, whose row SPI has: seal->some and its groups.
+ */
+static void
+look_at_notes(NewSeal *seal, bool whole)
+{
+	HeapTuple	last = SPI_tuptable->vals[0];
+	TupleDesc	desc = SPI_tuptable->tupdesc;
+	bool		isnull;
+	bool		none;
+	bool		fits = DatumGetBool(SPI_getbinval(last, desc, LAST_FITS, &none));
+	Datum		horizon = SPI_getbinval(last, desc, LAST_HORIZON, &isnull);
+	TransactionId xmin = DatumGetTransactionId(SPI_getbinval(last, desc, LAST_XMIN, &isnull));
+	int64	   *groups;
+	Datum	   *datums;
+	int			count;
+
+	if (none || !fits)
+		return;
+
+	/*
+	 * one of this transaction may yet be rolled back: what was noted before
+	 * it is still needed
+	 */
+	seal->some = wf_touched_since(DatumGetFullTransactionId(horizon), !TransactionIdIsCurrentTransactionId(xmin), &groups, &count) &&
+		!whole;
+	datums = palloc_extended((count + 1) * sizeof(Datum), MCXT_ALLOC_HUGE);
+	for (int i = 0; i < count; i++)
+		datums[i] = Int64GetDatum(groups[i]);
+	seal->groups = PointerGetDatum(construct_array(datums, count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
 /*
- * Writes down the heads that differ from those of the last seal.  Returns the numbers of their nodes as an array, and in
- * *worse how many of them are none that a log can have come to since.
+ * Begins the seal that comes after the last one.  What was noted is read after the snapshot whose horizon is kept, and before
+ * the one that logs are read with.
  */
-static Datum
-write_leaves(int64 number, int64 *worse)
+static void
+begin_seal(NewSeal *seal, bool whole)
 {
 	static SPIPlanPtr plan = NULL;
-	const Oid	types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(number)};
-	Datum		buckets;
+	const Oid	types[] = {BYTEAOID};
+	Datum		values[1];
+	bool		nulls[1] = {true};
+	const uint8 *token = wf_touched_token();
+	bool		isnull;
+	Datum		number;
+
+	wf_touched_begin();
+	if (token != NULL)
+		wf_row_set_bytes(values, nulls, 1, token, WF_TOUCHED_TOKEN_LEN);
+	memset(seal, 0, sizeof(NewSeal));
+	(void) wf_spi_execute(&plan, LAST_SEAL, lengthof(types), types, values, nulls[0] ? "n" : " ", false, SPI_OK_SELECT);
+	number = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, LAST_NUMBER, &isnull);
+	seal->number = isnull ? 1 : DatumGetInt64(number) + 1;
+	seal->previous = isnull ? NO_SEAL : SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, LAST_HASH);
+	seal->horizon = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, NEXT_HORIZON, &isnull);
+	seal->memory = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, NEXT_MEMORY, &seal->no_memory);
+	look_at_notes(seal, whole);
+}
+
+/*
+ * Writes down the heads that differ from those of the last seal, of the groups that the seal looks at.  From here on
+ * seal->groups are those that have changed.
+ */
+static void
+write_leaves(NewSeal *seal)
+{
+	static SPIPlanPtr whole_plan = NULL;
+	static SPIPlanPtr plan = NULL;
+	const Oid	types[] = {INT8OID, INT8ARRAYOID};
+	Datum		values[] = {Int64GetDatum(seal->number), seal->groups};
 	bool		isnull;
 
-	(void) wf_spi_execute(&plan,
-						  "WITH " HEADS ", " SEALED_HEADS ","
-						  " changed AS (SELECT coalesce(h.instance_id, s.instance_id) AS instance_id, coalesce(h.id, s.id) AS id,"
-						  " h.seq, h.hash, s.seq IS NOT NULL AND (h.seq IS NULL OR h.seq < s.seq OR h.seq = s.seq OR h.id <> s.id) AS worse"
-						  " FROM head h FULL JOIN sealed s USING (instance_id)"
-						  " WHERE h.seq IS DISTINCT FROM s.seq OR h.hash IS DISTINCT FROM s.hash OR h.id <> s.id),"
-						  " written AS (INSERT INTO wfproc.seal_leaf (instance_id, number, id, seq, hash)"
-						  " SELECT instance_id, $1, id, seq, hash FROM changed ORDER BY instance_id)"
-						  " SELECT coalesce(array_agg(DISTINCT instance_id / 1024), '{}'), count(*) FILTER (WHERE worse) FROM changed",
-						  lengthof(types), types, values, NULL, false, SPI_OK_SELECT);
-	buckets = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	*worse = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
-	return buckets;
+	if (seal->some)
+		(void) wf_spi_execute(&plan, "WITH " HEADS_IN_GROUPS ", " SEALED_HEADS_IN_GROUPS ", " WRITE_LEAVES, 2, types, values,
+							  NULL, false, SPI_OK_SELECT);
+	else
+		(void) wf_spi_execute(&whole_plan, "WITH " HEADS ", " SEALED_HEADS ", " WRITE_LEAVES, 1, types, values, NULL, false,
+							  SPI_OK_SELECT);
+	seal->groups = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	seal->worse = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
 }
 
 /*
  * The same for the versions' code.
  */
 static void
-write_versions(int64 number, int64 *worse)
+write_versions(NewSeal *seal)
 {
 	static SPIPlanPtr plan = NULL;
 	const Oid	types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(number)};
+	Datum		values[] = {Int64GetDatum(seal->number)};
 	bool		isnull;
 
 	(void) wf_spi_execute(&plan,
@@ -165,31 +272,43 @@ write_versions(int64 number, int64 *worse)
 						  " SELECT workflow_id, version, $1, name, hash FROM changed)"
 						  " SELECT count(*) FILTER (WHERE worse) FROM changed",
 						  lengthof(types), types, values, NULL, false, SPI_OK_SELECT);
-	*worse += DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	seal->worse += DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 }
 
 /*
- * Computes the given nodes anew.
+ * Computes the nodes of the groups that have changed anew, and those above them.
  */
 static void
-write_nodes(int64 number, Datum buckets)
+write_nodes(const NewSeal *seal)
 {
 	static SPIPlanPtr delete_plan = NULL;
-	static SPIPlanPtr insert_plan = NULL;
+	static SPIPlanPtr lower_plan = NULL;
+	static SPIPlanPtr upper_plan = NULL;
 	const Oid	types[] = {INT8OID, INT8ARRAYOID};
-	Datum		values[] = {Int64GetDatum(number), buckets};
+	Datum		values[] = {Int64GetDatum(seal->number), seal->groups};
 
-	(void) wf_spi_execute(&delete_plan, "DELETE FROM wfproc.seal_node WHERE $1 > 0 AND bucket = ANY ($2)", lengthof(types), types,
-						  values, NULL, false, SPI_OK_DELETE);
-	(void) wf_spi_execute(&insert_plan,
-						  "INSERT INTO wfproc.seal_node (bucket, instances, events, hash)"
-						  " SELECT b.bucket, l.instances, l.events, l.hash FROM unnest($2) b (bucket), LATERAL ("
+	(void) wf_spi_execute(&delete_plan,
+						  "DELETE FROM wfproc.seal_node n USING (SELECT 0 AS level, nth FROM unnest($2) nth UNION ALL"
+						  " SELECT DISTINCT 1, nth / " CppAsString2(NODE_GROUPS) " FROM unnest($2) nth) d"
+						  " WHERE $1 > 0 AND n.level = d.level AND n.nth = d.nth",
+						  lengthof(types), types, values, NULL, false, SPI_OK_DELETE);
+	(void) wf_spi_execute(&lower_plan,
+						  "INSERT INTO wfproc.seal_node (level, nth, instances, events, hash)"
+						  " SELECT 0, nth, l.instances, l.events, l.hash FROM unnest($2) nth, LATERAL ("
 						  "SELECT count(*) AS instances, sum(seq) AS events, "
 						  NODE_HASH("string_agg(" LEAF_HASH ", ''::bytea ORDER BY instance_id)") " AS hash"
-						  " FROM (SELECT DISTINCT ON (instance_id) instance_id, id, seq, hash FROM wfproc.seal_leaf"
-						  " WHERE instance_id >= b.bucket * 1024 AND instance_id < (b.bucket + 1) * 1024 AND number <= $1"
-						  " ORDER BY instance_id DESC, number DESC) newest WHERE seq IS NOT NULL) l"
+						  " FROM (" SEALED_HEADS_IN_GROUP ") newest WHERE seq IS NOT NULL) l"
 						  " WHERE l.instances > 0",
+						  lengthof(types), types, values, NULL, false, SPI_OK_INSERT);
+	(void) wf_spi_execute(&upper_plan,
+						  "INSERT INTO wfproc.seal_node (level, nth, instances, events, hash)"
+						  " SELECT 1, u.nth, l.instances, l.events, l.hash"
+						  " FROM (SELECT DISTINCT nth / " CppAsString2(NODE_GROUPS) " AS nth FROM unnest($2) nth) u, LATERAL ("
+						  "SELECT sum(n.instances) AS instances, sum(n.events) AS events, "
+						  NODE_HASH("string_agg(n.hash, ''::bytea ORDER BY n.nth)") " AS hash FROM (SELECT * FROM wfproc.seal_node n"
+						  " WHERE n.level = 0 AND n.nth >= u.nth * " CppAsString2(NODE_GROUPS)
+						  " AND n.nth < (u.nth + 1) * " CppAsString2(NODE_GROUPS)
+						  " LIMIT " CppAsString2(NODE_GROUPS) ") n) l WHERE $1 > 0 AND l.instances > 0",
 						  lengthof(types), types, values, NULL, false, SPI_OK_INSERT);
 }
 
@@ -197,66 +316,71 @@ write_nodes(int64 number, Datum buckets)
  * Writes the seal's row and returns its text, in the caller's memory context at SPI_connect().
  */
 static char *
-write_seal(int64 number, const char *previous)
+write_seal(const NewSeal *seal)
 {
 	static SPIPlanPtr plan = NULL;
-	const Oid	types[] = {INT8OID, TIMESTAMPTZOID, TEXTOID};
-	Datum		values[] = {Int64GetDatum(number), TimestampTzGetDatum(wf_clock_now()), CStringGetTextDatum(previous)};
-	char	   *line = get_text(&plan,
-								"WITH " SEALED_VERSIONS ","
-								" total AS (SELECT coalesce(sum(instances), 0)::bigint AS instances, coalesce(sum(events), 0)::bigint AS events,"
-								" sha256('node'::bytea || " VERSIONS_NODE " || coalesce(string_agg(hash, ''::bytea ORDER BY bucket), ''::bytea))"
-								" AS root FROM wfproc.seal_node),"
-								" line AS (SELECT t.*, concat_ws(' ', '" SEAL_TAG "', h.token, $1,"
-								" to_char($2 AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), instances, events, encode(root, 'hex'), $3)"
-								" AS body FROM total t, wfproc.home h),"
-								" written AS (INSERT INTO wfproc.seal (number, at, instances, events, root, previous, hash)"
-								" SELECT $1, $2, instances, events, root, decode($3, 'hex'), sha256(convert_to(body, 'UTF8')) FROM line)"
-								" SELECT body || ' ' || encode(sha256(convert_to(body, 'UTF8')), 'hex') FROM line",
-								lengthof(types), types, values, false);
+	const Oid	types[] = {INT8OID, TIMESTAMPTZOID, TEXTOID, XID8OID, BYTEAOID};
+	Datum		values[] = {
+		Int64GetDatum(seal->number), TimestampTzGetDatum(wf_clock_now()), CStringGetTextDatum(seal->previous), seal->horizon,
+		seal->memory
+	};
+	const char	nulls[] = {' ', ' ', ' ', ' ', seal->no_memory ? 'n' : ' '};
+	char	   *line;
 
-	if (line == NULL)
+	(void) wf_spi_execute(&plan,
+						  "WITH " SEALED_VERSIONS ","
+						  " total AS (SELECT coalesce(sum(instances), 0)::bigint AS instances, coalesce(sum(events), 0)::bigint AS events,"
+						  " sha256('node'::bytea || " VERSIONS_NODE " || coalesce(string_agg(hash, ''::bytea ORDER BY nth), ''::bytea))"
+						  " AS root FROM wfproc.seal_node WHERE level = 1),"
+						  " line AS (SELECT t.*, concat_ws(' ', '" SEAL_TAG "', h.token, $1,"
+						  " to_char($2 AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), instances, events, encode(root, 'hex'), $3)"
+						  " AS body FROM total t, wfproc.home h),"
+						  " written AS (INSERT INTO wfproc.seal (number, at, instances, events, root, previous, hash, horizon, memory)"
+						  " SELECT $1, $2, instances, events, root, decode($3, 'hex'), sha256(convert_to(body, 'UTF8')), $4, $5 FROM line)"
+						  " SELECT body || ' ' || encode(sha256(convert_to(body, 'UTF8')), 'hex') FROM line",
+						  lengthof(types), types, values, nulls, false, SPI_OK_SELECT);
+	if (SPI_processed != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("this database has no row in wfproc.home"),
 				 errhint("wfproc.adopt() makes a copy of a database a home of its own.")));
-	return line;
+	line = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	return strcpy(SPI_palloc(strlen(line) + 1), line);
 }
 
 static char *
-seal_all(void)
+make_seal(bool whole)
 {
-	char	   *previous;
+	NewSeal		seal;
 	char	   *line;
-	int64		worse;
-	int64		number;
-	Datum		buckets;
 	WfSpi		spi;
 
 	wf_spi_begin(&spi);
-	number = next_number(&previous);
-	buckets = write_leaves(number, &worse);
-	write_versions(number, &worse);
-	write_nodes(number, buckets);
-	line = write_seal(number, previous);
-	line = strcpy(SPI_palloc(strlen(line) + 1), line);
+	/* it would take longer than what it makes fast */
+	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	begin_seal(&seal, whole);
+	write_leaves(&seal);
+	write_versions(&seal);
+	write_nodes(&seal);
+	line = write_seal(&seal);
 	wf_spi_end(&spi);
-	if (worse > 0)
+	if (seal.worse > 0)
 		ereport(WARNING,
 				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg(INT64_FORMAT " logs or versions are not what seal " INT64_FORMAT " says any more", worse, number - 1),
+				 errmsg(INT64_FORMAT " logs or versions are not what seal " INT64_FORMAT " says any more", seal.worse, seal.number - 1),
 				 errhint("wfproc.check_seal() names them; the new seal takes them as they are now.")));
 	return line;
 }
 
 /*
- * seal() -> the seal as a line of text
+ * seal(whole) -> the seal as a line of text
  */
 Datum
 wfproc_seal(PG_FUNCTION_ARGS)
 {
 	wf_check_not_in_handler("seal");
 	wf_check_can_write("seal logs");
+	wf_check_not_null(fcinfo, 0, "whole");
 	if (!has_privs_of_role(GetUserId(), wf_catalog_owner()))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -264,7 +388,7 @@ wfproc_seal(PG_FUNCTION_ARGS)
 				 errhint("Only the owner of extension \"wfproc\", role \"%s\", can do that.",
 						 GetUserNameFromId(wf_catalog_owner(), false))));
 	LockRelationOid(wf_catalog_oid(WF_SEAL), ShareRowExclusiveLock);
-	PG_RETURN_TEXT_P(cstring_to_text(seal_all()));
+	PG_RETURN_TEXT_P(cstring_to_text(make_seal(PG_GETARG_BOOL(0))));
 }
 
 /* a seal's text, taken apart */
@@ -374,10 +498,13 @@ root_of(int64 number)
 
 	return get_text(&plan,
 					"WITH " SEALED_VERSIONS ", " SEALED_HEADS ","
-					" node AS (SELECT instance_id / 1024 AS bucket, " NODE_HASH("string_agg(" LEAF_HASH ", ''::bytea ORDER BY instance_id)")
-					" AS hash FROM sealed WHERE seq IS NOT NULL GROUP BY 1)"
+					" lower AS (SELECT instance_id / " CppAsString2(WF_GROUP_IDS) " AS nth, "
+					NODE_HASH("string_agg(" LEAF_HASH ", ''::bytea ORDER BY instance_id)") " AS hash"
+					" FROM sealed WHERE seq IS NOT NULL GROUP BY 1),"
+					" upper AS (SELECT nth / " CppAsString2(NODE_GROUPS) " AS nth, "
+					NODE_HASH("string_agg(hash, ''::bytea ORDER BY nth)") " AS hash FROM lower GROUP BY 1)"
 					" SELECT encode(sha256('node'::bytea || " VERSIONS_NODE " ||"
-					" coalesce((SELECT string_agg(hash, ''::bytea ORDER BY bucket) FROM node), ''::bytea)), 'hex')",
+					" coalesce((SELECT string_agg(hash, ''::bytea ORDER BY nth) FROM upper), ''::bytea)), 'hex')",
 					lengthof(types), types, values, true);
 }
 
