@@ -63,11 +63,14 @@ WITH head AS (                                  -- the last event of each log, w
            coalesce(e.hash, digest('wfproc/1' || i.id, 'sha256')) AS hash
     FROM wfproc.instance i LEFT JOIN wfproc.event e USING (instance_id)
     ORDER BY i.instance_id, e.seq DESC
-), node AS (                                    -- a hash for those of 1024 instances
-    SELECT instance_id / 1024 AS number, digest('node'::bytea || string_agg(
+), lower AS (                                   -- a hash for those of 32 instances
+    SELECT instance_id / 32 AS number, digest('node'::bytea || string_agg(
         digest(convert_to(concat_ws(chr(31), 'leaf', id, seq, encode(hash, 'hex')), 'UTF8'), 'sha256'),
         ''::bytea ORDER BY instance_id), 'sha256') AS hash
     FROM head GROUP BY 1
+), upper AS (                                   -- and one for 32 of these
+    SELECT number / 32 AS number, digest('node'::bytea || string_agg(hash, ''::bytea ORDER BY number), 'sha256') AS hash
+    FROM lower GROUP BY 1
 ), code AS (                                    -- and one for the code of all versions
     SELECT digest('node'::bytea || string_agg(digest(convert_to(concat_ws(chr(31), 'version', w.name, v.version, v.handler,
         encode(digest(v.code, 'sha256'), 'hex'), encode(v.code_sha256, 'hex'), coalesce(v.migrate, ''),
@@ -77,7 +80,7 @@ WITH head AS (                                  -- the last event of each log, w
     FROM wfproc.version v JOIN wfproc.workflow w USING (workflow_id)
 )
 SELECT encode(digest('node'::bytea || (SELECT hash FROM code)
-                     || (SELECT string_agg(hash, ''::bytea ORDER BY number) FROM node), 'sha256'), 'hex')
+                     || (SELECT string_agg(hash, ''::bytea ORDER BY number) FROM upper), 'sha256'), 'hex')
        = split_part(:'seal', ' ', 7) AS root_fits;
 -- That each hash fits its event, and the one before it, is as plain.
 WITH RECURSIVE chain AS (
