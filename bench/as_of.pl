@@ -28,7 +28,7 @@ END \$\$;
 END
 	wait_handled($events);
 	workers_off();
-	sql('VACUUM ANALYZE wfproc.event; VACUUM ANALYZE wfproc.snapshot; CHECKPOINT');
+	sql('VACUUM ANALYZE wfproc.event; VACUUM ANALYZE wfproc.snapshot; VACUUM ANALYZE wfproc.kept_snapshot; CHECKPOINT');
 	rounds(sub {
 		sql("CALL bench.look(0, $events); TRUNCATE bench.took") if $_[0] == 1;
 		sql("CALL bench.look(0, $events); CALL bench.look(0, $events);"
@@ -39,7 +39,7 @@ END
 	my @ms = split /\n/, sql("SELECT ms FROM ($figure) f WHERE moment > 0 ORDER BY ms");
 	my ($worst, $worst_at) = split /\|/, sql("SELECT round(ms::numeric, 1), events FROM ($figure) f WHERE moment > 0 ORDER BY ms DESC LIMIT 1");
 	my $present = sql("SELECT round(ms::numeric, 2) FROM ($figure) f WHERE moment = 0");
-	my $snapshots = sql('SELECT count(*) FROM wfproc.snapshot');
+	my $snapshots = sql('SELECT (SELECT count(*) FROM wfproc.snapshot) + (SELECT count(*) FROM wfproc.kept_snapshot)');
 	note(sprintf('  median %.1f ms, worst %.1f ms, after %d events; %d snapshots', median(@ms), $worst, $worst_at, $snapshots));
 	return [
 		"state(as_of) in an instance of $events events, at $moments moments",

@@ -216,6 +216,19 @@ CREATE TABLE wfproc.snapshot (
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE wfproc.snapshot IS 'an instance''s state at a seq, bound to the hash of the log up to it; only a shortcut, never the truth';
 
+CREATE TABLE wfproc.kept_snapshot (
+    instance_id bigint NOT NULL,
+    seq bigint NOT NULL,
+    at timestamptz NOT NULL,
+    taken_at timestamptz NOT NULL,
+    version int NOT NULL,
+    state jsonb NOT NULL,
+    log_sha256 bytea NOT NULL,
+    state_sha256 bytea NOT NULL,
+    PRIMARY KEY (instance_id, seq)
+);
+COMMENT ON TABLE wfproc.kept_snapshot IS 'snapshots of the past, for states of the past: after each 500th event; a state of more than 32 kB after each 1,000th, of more than 64 kB after each 2,000th, and so on';
+
 CREATE TABLE wfproc.idempotency (
     instance_id bigint NOT NULL,
     key text COLLATE "C" NOT NULL,
@@ -293,6 +306,7 @@ SELECT pg_catalog.pg_extension_config_dump('wfproc.mailbox', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.dead_letter', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.link', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.snapshot', '');
+SELECT pg_catalog.pg_extension_config_dump('wfproc.kept_snapshot', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.idempotency', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.acl', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.seal', '');

@@ -25,8 +25,9 @@
 
 static const char *const relation_names[WF_RELATIONS] = {
 	"home", "workflow", "version", "version_helper", "rollout", "instance", "event", "mailbox", "dead_letter", "link", "snapshot",
-	"idempotency", "acl", "seal", "instance_pkey", "instance_id_key", "event_pkey", "mailbox_pkey", "mailbox_due_idx", "dead_letter_pkey",
-	"link_pkey", "snapshot_pkey", "rollout_seq", "instance_seq", "mail_seq"
+	"kept_snapshot", "idempotency", "acl", "seal", "instance_pkey", "instance_id_key", "event_pkey", "mailbox_pkey",
+	"mailbox_due_idx", "dead_letter_pkey", "link_pkey", "snapshot_pkey", "kept_snapshot_pkey", "rollout_seq", "instance_seq",
+	"mail_seq"
 };
 
 static bool valid = false;

@@ -110,6 +110,8 @@ add_to_log(WfDraft *draft, WfOutput *output, const WfFold *after, const WfEvent 
 	draft->steps++;
 	if (output->watcher != NULL)
 		output->watcher->added(&draft->fold, row, actions, output->watcher->arg);
+	else
+		wf_snapshot_keep(&draft->kept, &draft->fold);
 }
 
 /*

@@ -12,6 +12,7 @@
 #include "mailbox.h"
 #include "process.h"
 #include "resident.h"
+#include "snapshot.h"
 #include "timer.h"
 
 typedef struct WfDraft
@@ -37,6 +38,7 @@ typedef struct WfDraft
 	WfFold		fold;
 	bool		own_state;		/* fold.state was made in this turn */
 	int64		snapshot_seq;
+	WfKept		kept;			/* to be written with the turn */
 	int			repeats;
 	int			steps;			/* rows added to the log in this turn */
 	bool		live;			/* as of the last of them */

@@ -37,6 +37,8 @@ typedef struct Fork
 	uint8		source_hash[WF_SHA256_LEN]; /* of the last row read */
 	WfInstance	row;			/* the new one's */
 	WfFold		fold;			/* of its log */
+	MemoryContext memory;		/* where this is */
+	WfKept		kept;
 } Fork;
 
 /*
@@ -169,17 +171,20 @@ copy_log(Fork *fork, Snapshot snapshot)
 }
 
 /*
- * A WfReplayVisitor: whether a cancel was deferred on the way.
+ * A WfReplayVisitor: whether a cancel was deferred on the way, and snapshots to be kept.
  */
 static bool
-look_at_actions(const WfLogRow *row, const WfFold *fold, const List *actions, bool diverged, void *arg)
+look_at_step(const WfLogRow *row, const WfFold *fold, const List *actions, bool diverged, void *arg)
 {
-	WfInstance *instance = arg;
+	Fork	   *fork = arg;
+	MemoryContext old = MemoryContextSwitchTo(fork->memory);
 	ListCell   *lc;
 
 	foreach(lc, actions)
 		if (((const WfAction *) lfirst(lc))->kind == WF_ACTION_DEFER_CANCEL)
-		instance->cancelling = true;
+		fork->row.cancelling = true;
+	wf_snapshot_keep(&fork->kept, fold);
+	MemoryContextSwitchTo(old);
 	return !diverged;
 }
 
@@ -192,7 +197,8 @@ fold_copy(Fork *fork)
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	WfDivergence divergence;
 
-	wf_replay_all(fork->workflow, &fork->row, snapshot, fork->seq, look_at_actions, &fork->row, &fork->fold, &divergence);
+	fork->memory = CurrentMemoryContext;
+	wf_replay_all(fork->workflow, &fork->row, snapshot, fork->seq, look_at_step, fork, &fork->fold, &divergence);
 	UnregisterSnapshot(snapshot);
 	if (divergence.seq != 0)
 		ereport(ERROR,
@@ -285,5 +291,6 @@ wfproc_fork(PG_FUNCTION_ARGS)
 	wf_instance_add(&fork.row, TAKEN_HINT);
 	/* so that it need not be folded from the first event when it acts */
 	wf_snapshot_store(fork.row.instance_id, &fork.fold);
+	wf_snapshot_store_kept(fork.row.instance_id, &fork.kept);
 	PG_RETURN_TEXT_P(cstring_to_text(new_id));
 }

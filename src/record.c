@@ -443,6 +443,8 @@ write_draft(WfDraft *draft)
 		wf_snapshot_store(draft->instance_id, &draft->fold);
 		draft->snapshot_seq = draft->fold.seq;
 	}
+	if (!draft->broken)
+		wf_snapshot_store_kept(draft->instance_id, &draft->kept);
 	if (draft->steps > 0)
 		wf_wakeup_note_stepped(draft->instance_id);
 	if (draft->row_changed)
@@ -450,7 +452,7 @@ write_draft(WfDraft *draft)
 }
 
 /*
- * After the snapshots, which take the place of what is erased.
+ * After the snapshots, which take the place of what is erased; those of the past since then may contain it.
  */
 static void
 erase_payloads(WfTurn *turn)
@@ -462,6 +464,7 @@ erase_payloads(WfTurn *turn)
 		const WfRedaction *redaction = lfirst(lc);
 
 		(void) wf_eventlog_erase(redaction->instance_id, redaction->seq);
+		wf_snapshot_forget(redaction->instance_id, redaction->seq);
 	}
 }
 

@@ -182,6 +182,7 @@ redact_closed(WfWorkflow *workflow, const WfInstance *instance, int64 seq, Jsonb
 	fold_log(workflow, instance, &fold);
 	append_event(workflow, instance, payload, &fold);
 	wf_snapshot_store(instance->instance_id, &fold);
+	wf_snapshot_forget(instance->instance_id, seq);
 	return wf_eventlog_erase(instance->instance_id, seq);
 }
 

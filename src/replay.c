@@ -1,5 +1,5 @@
 /*
- * replay.c: folds the log of an instance again, from its snapshot or from the first event.
+ * replay.c: folds the log of an instance again, from one of its snapshots or from the first event.
  *
  * Called to activate a process (turn.c) and by the functions that read (monitor.c, rehearse.c).  Nothing is carried out:
  * what a step asks for is only compared, by its digest, with what the log says that it led to.  A difference is told to the
@@ -33,6 +33,7 @@ typedef struct Replay
 	WfReplayLimit limit;
 	WfReplayVisitor visitor;	/* or NULL */
 	void	   *visitor_arg;
+	WfKept	   *kept;			/* or NULL */
 	MemoryContext memory;		/* the caller's, for what is returned */
 	MemoryContext step_memory[2];
 	int			current;
@@ -217,6 +218,8 @@ take_row(Replay *replay, const WfLogRow *row)
 	else
 		going = going && replay->divergence->seq == 0;
 	MemoryContextSwitchTo(replay->memory);
+	if (going && replay->kept != NULL)
+		wf_snapshot_keep(replay->kept, replay->fold);
 	return going;
 }
 
@@ -296,23 +299,65 @@ helps(const Replay *replay, const WfFold *fold)
 }
 
 /*
- * Begins at the snapshot where it helps, and returns its seq, else at the first event, and returns 0.  A snapshot that does
- * not fit is a WARNING and does not count.
+ * A snapshot that does not fit is a WARNING and does not count.
+ */
+static void
+warn_of_snapshot(const WfInstance *instance, const char *problem)
+{
+	ereport(WARNING,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("snapshot of instance \"%s\" is not used: %s", instance->id, problem),
+			 errdetail("Its state comes from the log.")));
+}
+
+/*
+ * Fills *fold from the newest of the kept snapshots after a seq that helps and fits.  False: there is none.
+ */
+static bool
+find_kept(const Replay *replay, int64 after, WfFold *fold)
+{
+	const WfInstance *instance = replay->instance;
+	WfKeptScan *scan = wf_snapshot_open_kept(instance->instance_id, after + 1, replay->limit.upto, replay->snapshot);
+	bool		found = false;
+	const char *problem;
+
+	while (!found && wf_snapshot_next_kept(scan, BackwardScanDirection, fold))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!helps(replay, fold))
+			continue;
+		found = wf_snapshot_read_kept(scan, fold, &problem);
+		if (!found)
+			warn_of_snapshot(instance, psprintf("%s (event %lld)", problem, (long long) fold->seq));
+	}
+	wf_snapshot_close_kept(scan);
+	return found;
+}
+
+/*
+ * Begins at the newest snapshot that helps, and returns its seq, else at the first event, and returns 0.  The instance's own
+ * is almost always what the present begins at, so that those of the past are not looked for then.
  */
 static int64
-begin_at_snapshot(Replay *replay)
+begin_at_snapshot(Replay *replay, bool past)
 {
 	const char *problem = NULL;
 	WfFold	   *fold = replay->fold;
 	const WfInstance *instance = replay->instance;
 	bool		found = wf_snapshot_load(instance->instance_id, replay->snapshot, fold, &problem);
+	WfFold		kept;
 
 	if (problem != NULL)
-		ereport(WARNING,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("snapshot of instance \"%s\" is not used: %s", instance->id, problem),
-				 errdetail("Its state comes from the log.")));
-	if (found && helps(replay, fold))
+		warn_of_snapshot(instance, problem);
+	found = found && helps(replay, fold);
+	if (found && !past)
+		return fold->seq;
+	if (find_kept(replay, found ? fold->seq : 0, &kept))
+	{
+		*fold = kept;
+		return fold->seq;
+	}
+	if (found)
 		return fold->seq;
 	first_fold(instance, fold);
 	return 0;
@@ -320,11 +365,12 @@ begin_at_snapshot(Replay *replay)
 
 /*
  * Fills *fold with the present state, from the snapshot and the log after it; *snapshot_seq is the snapshot's, or 0.  Where
- * *divergence is set, *fold is where the fold stopped.
+ * *divergence is set, *fold is where the fold stopped.  Where there was none to begin at, snapshots of the past are missing
+ * too, and are noted in *kept, unless that is NULL.
  */
 void
-wf_replay_load(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, WfFold *fold, int64 *snapshot_seq,
-			   WfDivergence *divergence)
+wf_replay_activate(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, WfFold *fold, int64 *snapshot_seq,
+				   WfDivergence *divergence, WfKept *kept)
 {
 	Replay		replay = {
 		.workflow = workflow,.instance = instance,.snapshot = snapshot,.limit = WF_REPLAY_NO_LIMIT,
@@ -332,13 +378,24 @@ wf_replay_load(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapsh
 	};
 
 	memset(divergence, 0, sizeof(WfDivergence));
-	*snapshot_seq = begin_at_snapshot(&replay);
+	*snapshot_seq = begin_at_snapshot(&replay, false);
+	if (*snapshot_seq == 0)
+		replay.kept = kept;
 	fold_log(&replay);
 }
 
 /*
- * The same for a state of the past: up to the last row within the limit.  There is one snapshot, the newest, so what was
- * before it is folded from the first event.
+ * The same by who does not write.
+ */
+void
+wf_replay_load(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, WfFold *fold, int64 *snapshot_seq,
+			   WfDivergence *divergence)
+{
+	wf_replay_activate(workflow, instance, snapshot, fold, snapshot_seq, divergence, NULL);
+}
+
+/*
+ * The same for a state of the past: up to the last row within the limit.
  */
 void
 wf_replay_upto(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, WfReplayLimit limit, WfFold *fold,
@@ -350,7 +407,24 @@ wf_replay_upto(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapsh
 	};
 
 	memset(divergence, 0, sizeof(WfDivergence));
-	(void) begin_at_snapshot(&replay);
+	(void) begin_at_snapshot(&replay, true);
+	fold_log(&replay);
+}
+
+/*
+ * Goes on from *fold up to seq upto, calling visitor for each.
+ */
+void
+wf_replay_on(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, int64 upto, WfReplayVisitor visitor,
+			 void *arg, WfFold *fold, WfDivergence *divergence)
+{
+	Replay		replay = {
+		.workflow = workflow,.instance = instance,.snapshot = snapshot,.limit = WF_REPLAY_NO_LIMIT,
+		.visitor = visitor,.visitor_arg = arg,.fold = fold,.divergence = divergence
+	};
+
+	replay.limit.upto = upto;
+	memset(divergence, 0, sizeof(WfDivergence));
 	fold_log(&replay);
 }
 

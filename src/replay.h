@@ -8,6 +8,7 @@
 
 #include "instance.h"
 #include "process.h"
+#include "snapshot.h"
 
 /* where a replay and the log part */
 typedef struct WfDivergence
@@ -35,10 +36,14 @@ typedef struct WfReplayLimit
 /* called for each event replayed; false stops */
 typedef bool (*WfReplayVisitor) (const WfLogRow *row, const WfFold *fold, const List *actions, bool diverged, void *arg);
 
+extern void wf_replay_activate(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, WfFold *fold,
+							   int64 *snapshot_seq, WfDivergence *divergence, WfKept *kept);
 extern void wf_replay_load(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, WfFold *fold,
 						   int64 *snapshot_seq, WfDivergence *divergence);
 extern void wf_replay_upto(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, WfReplayLimit limit,
 						   WfFold *fold, WfDivergence *divergence);
+extern void wf_replay_on(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, int64 upto,
+						 WfReplayVisitor visitor, void *arg, WfFold *fold, WfDivergence *divergence);
 extern WfVersion *wf_replay_version(WfWorkflow *workflow, int number);
 extern void wf_replay_require(const WfInstance *instance, const WfDivergence *divergence);
 extern void wf_replay_under(WfWorkflow *workflow, WfVersion *version, const WfInstance *instance, Snapshot snapshot,

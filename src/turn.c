@@ -58,7 +58,7 @@ load_fold(WfDraft *draft, Snapshot snapshot)
 		wf_draft_break(draft, draft->version->problem);
 		return;
 	}
-	wf_replay_load(draft->workflow, &draft->row, snapshot, &draft->fold, &draft->snapshot_seq, &divergence);
+	wf_replay_activate(draft->workflow, &draft->row, snapshot, &draft->fold, &draft->snapshot_seq, &divergence, &draft->kept);
 	if (divergence.seq != 0)
 		wf_draft_break(draft, psprintf("diverged at seq " INT64_FORMAT ": %s", divergence.seq, divergence.reason));
 }

@@ -5,7 +5,7 @@
  * first all rows by themselves (the chain of hashes, what was erased, what is in the mailbox as well), then as a fold.
  *
  * The payload of an event that redact() has erased cannot be folded.  So such a log is folded up to the first of those, and
- * then from its snapshot on, which must be later than the last; the chain covers all rows.
+ * then from the first snapshot after it on, its own or one of the past, up to the next; the chain covers all rows.
  */
 #include "postgres.h"
 
@@ -64,9 +64,8 @@ typedef struct LogCheck
 	Numbers		redacted;		/* rows that a $redact names */
 	Numbers		upgrades;		/* versions that rows of the log switch to */
 	Numbers		upgrade_seqs;	/* ... and those rows */
-	int64		first_lost;		/* the first erased row that cannot be folded;
-								 * 0: none */
-	int64		last_lost;
+	Numbers		lost;			/* erased rows that cannot be folded */
+	int64		first_lost;		/* the first of them; 0: none */
 } LogCheck;
 
 static void
@@ -146,7 +145,7 @@ check_erased(LogCheck *check, const WfLogRow *row)
 		return;
 	if (check->first_lost == 0)
 		check->first_lost = row->seq;
-	check->last_lost = row->seq;
+	add_number(&check->lost, row->seq);
 }
 
 /*
@@ -373,15 +372,79 @@ check_code(const LogCheck *check, WfDivergence *bad)
 	return bad->reason == NULL;
 }
 
+/* a snapshot, its own or one of the past, as the log is to lead to it */
+typedef struct SnapshotCheck
+{
+	bool		kept;			/* of the past */
+	int64		seq;
+	TimestampTz clock;
+	int			version;
+	uint8		state_sha256[WF_SHA256_LEN];
+	const char *problem;		/* NULL: none so far */
+} SnapshotCheck;
+
 /* what is compared while the log is folded */
 typedef struct FoldCheck
 {
-	WfFold		snapshot;
-	bool		present;
-	bool		differs;		/* the snapshot from the fold */
+	SnapshotCheck *snapshots;	/* by seq */
+	int			count;
+	int			next;
 	int64		bad_reply;		/* the first row whose reply is another; 0:
 								 * none */
 } FoldCheck;
+
+static void
+add_snapshot(FoldCheck *check, const WfFold *fold, bool kept, const char *problem)
+{
+	SnapshotCheck *snapshot;
+
+	if ((check->count & (check->count - 1)) == 0)
+		check->snapshots = check->count == 0 ? palloc(sizeof(SnapshotCheck)) :
+			repalloc(check->snapshots, check->count * 2 * sizeof(SnapshotCheck));
+	snapshot = &check->snapshots[check->count++];
+	snapshot->kept = kept;
+	snapshot->seq = fold->seq;
+	snapshot->clock = fold->clock;
+	snapshot->version = fold->version;
+	snapshot->problem = problem;
+	wf_hash_jsonb(fold->state, snapshot->state_sha256);
+}
+
+static int
+compare_snapshots(const void *a, const void *b)
+{
+	const SnapshotCheck *x = a;
+	const SnapshotCheck *y = b;
+
+	if (x->seq != y->seq)
+		return x->seq < y->seq ? -1 : 1;
+	return (int) y->kept - (int) x->kept;
+}
+
+/*
+ * Reads the snapshots of an instance.
+ */
+static void
+read_snapshots(const LogCheck *log, Snapshot snapshot, FoldCheck *check)
+{
+	int64		instance_id = log->instance->instance_id;
+	WfKeptScan *scan = wf_snapshot_open_kept(instance_id, PG_INT64_MIN, PG_INT64_MAX, snapshot);
+	const char *problem;
+	WfFold		fold;
+
+	while (wf_snapshot_next_kept(scan, ForwardScanDirection, &fold))
+	{
+		CHECK_FOR_INTERRUPTS();
+		(void) wf_snapshot_read_kept(scan, &fold, &problem);
+		add_snapshot(check, &fold, true, problem);
+		pfree(fold.state);
+	}
+	wf_snapshot_close_kept(scan);
+	if (wf_snapshot_load(instance_id, snapshot, &fold, &problem) || problem != NULL)
+		add_snapshot(check, &fold, false, problem);
+	if (check->count > 1)
+		qsort(check->snapshots, check->count, sizeof(SnapshotCheck), compare_snapshots);
+}
 
 static bool
 same_reply(Jsonb *logged, const List *actions)
@@ -399,28 +462,39 @@ same_reply(Jsonb *logged, const List *actions)
 	return logged == NULL;
 }
 
-static bool
-same_state(Jsonb *a, Jsonb *b)
+/*
+ * Compares the snapshots of this seq with the fold.
+ */
+static void
+check_snapshots(FoldCheck *check, const WfFold *fold)
 {
-	uint8		sha256_a[WF_SHA256_LEN];
-	uint8		sha256_b[WF_SHA256_LEN];
+	uint8		sha256[WF_SHA256_LEN];
 
-	wf_hash_jsonb(a, sha256_a);
-	wf_hash_jsonb(b, sha256_b);
-	return memcmp(sha256_a, sha256_b, WF_SHA256_LEN) == 0;
+	while (check->next < check->count && check->snapshots[check->next].seq < fold->seq)
+		check->next++;
+	if (check->next == check->count || check->snapshots[check->next].seq > fold->seq)
+		return;
+	wf_hash_jsonb(fold->state, sha256);
+	for (; check->next < check->count && check->snapshots[check->next].seq == fold->seq; check->next++)
+	{
+		SnapshotCheck *snapshot = &check->snapshots[check->next];
+
+		if (snapshot->problem == NULL &&
+			(memcmp(sha256, snapshot->state_sha256, WF_SHA256_LEN) != 0 || snapshot->clock != fold->clock ||
+			 snapshot->version != fold->version))
+			snapshot->problem = "the log leads to another state";
+	}
 }
 
 /*
- * A WfReplayVisitor: compares the row's reply, and the state with the snapshot's of this seq; stops where the log differs.
+ * A WfReplayVisitor: compares the row's reply, and the state with the snapshots of this seq; stops where the log differs.
  */
 static bool
 check_step(const WfLogRow *row, const WfFold *fold, const List *actions, bool diverged, void *arg)
 {
 	FoldCheck  *check = arg;
 
-	if (check->present && check->snapshot.seq == row->seq)
-		check->differs = !same_state(check->snapshot.state, fold->state) ||
-			check->snapshot.clock != fold->clock || check->snapshot.version != fold->version;
+	check_snapshots(check, fold);
 	if (!diverged && check->bad_reply == 0 && !same_reply(row->reply, actions))
 		check->bad_reply = row->seq;
 	return !diverged;
@@ -479,52 +553,102 @@ snapshot_problem(const LogCheck *log, Snapshot snapshot, const WfFold *fold)
 }
 
 /*
- * A log with rows that cannot be folded: goes on from the snapshot.
+ * The first row from a seq on that cannot be folded; PG_INT64_MAX: none.
  */
-static void
-fold_rest(const LogCheck *log, Snapshot snapshot, FoldCheck *check, const char **problem, WfDivergence *bad)
+static int64
+next_lost(const LogCheck *log, int64 from)
 {
-	WfFold		fold;
-	int64		snapshot_seq;
-
-	if (!check->present || check->snapshot.seq < log->last_lost)
-	{
-		bad->seq = log->first_lost;
-		bad->reason = psprintf("payload erased, and no snapshot after it%s%s", *problem != NULL ? ": " : "",
-							   *problem != NULL ? *problem : "");
-	}
-	else if ((*problem = snapshot_problem(log, snapshot, &check->snapshot)) == NULL)
-		wf_replay_load(log->workflow, log->instance, snapshot, &fold, &snapshot_seq, bad);
+	for (int i = 0; i < log->lost.count; i++)
+		if (log->lost.values[i] >= from)
+			return log->lost.values[i];
+	return PG_INT64_MAX;
 }
 
 /*
- * Folds the log.  Its own faults go before the snapshot's.
+ * Reads a snapshot whose place is known.
+ */
+static void
+load_snapshot(const LogCheck *log, Snapshot snapshot, const SnapshotCheck *which, WfFold *fold)
+{
+	const char *problem;
+	WfKeptScan *scan;
+
+	if (!which->kept)
+	{
+		(void) wf_snapshot_load(log->instance->instance_id, snapshot, fold, &problem);
+		return;
+	}
+	scan = wf_snapshot_open_kept(log->instance->instance_id, which->seq, which->seq, snapshot);
+	if (wf_snapshot_next_kept(scan, ForwardScanDirection, fold))
+		(void) wf_snapshot_read_kept(scan, fold, &problem);
+	wf_snapshot_close_kept(scan);
+}
+
+/*
+ * A log with rows that cannot be folded: goes on from the first good snapshot after each, to the next such row.
+ */
+static void
+fold_rest(const LogCheck *log, Snapshot snapshot, FoldCheck *check, WfDivergence *bad)
+{
+	int64		lost = log->first_lost;
+	const char *problem = NULL; /* of a snapshot that is none */
+	bool		wrong = false;	/* one is, but not as it should be */
+
+	for (int i = 0; i < check->count && bad->reason == NULL; i++)
+	{
+		SnapshotCheck *start = &check->snapshots[i];
+		WfFold		fold;
+
+		if (start->seq < lost)
+			continue;
+		if (start->problem != NULL)
+		{
+			problem = start->problem;
+			continue;
+		}
+		load_snapshot(log, snapshot, start, &fold);
+		start->problem = snapshot_problem(log, snapshot, &fold);
+		wrong = start->problem != NULL;
+		if (wrong)
+			continue;
+		lost = next_lost(log, start->seq + 1);
+		check->next = i;
+		check_snapshots(check, &fold);
+		wf_replay_on(log->workflow, log->instance, snapshot, lost == PG_INT64_MAX ? lost : lost - 1, check_step, check,
+					 &fold, bad);
+	}
+	if (bad->reason != NULL || lost == PG_INT64_MAX || wrong)
+		return;
+	bad->seq = lost;
+	bad->reason = psprintf("payload erased, and no snapshot after it%s%s", problem != NULL ? ": " : "",
+						   problem != NULL ? problem : "");
+}
+
+/*
+ * Folds the log.  Its own faults go before those of snapshots.
  */
 static void
 check_fold(const LogCheck *log, Snapshot snapshot, WfDivergence *bad)
 {
 	FoldCheck	check = {0};
-	const char *problem;
 	WfFold		fold;
 
-	check.present = wf_snapshot_load(log->instance->instance_id, snapshot, &check.snapshot, &problem);
+	read_snapshots(log, snapshot, &check);
 	wf_replay_all(log->workflow, log->instance, snapshot, log->first_lost == 0 ? PG_INT64_MAX : log->first_lost - 1, check_step,
 				  &check, &fold, bad);
 	if (bad->reason == NULL && log->first_lost != 0 && log->bad.reason == NULL)
-		fold_rest(log, snapshot, &check, &problem, bad);
+		fold_rest(log, snapshot, &check, bad);
 	if (check.bad_reply != 0 && (bad->reason == NULL || check.bad_reply < bad->seq))
 	{
 		bad->seq = check.bad_reply;
 		bad->reason = "row changed: reply differs";
 	}
-	if (bad->reason != NULL || log->bad.reason != NULL)
-		return;
-	if (check.differs)
-		problem = "the log leads to another state";
-	if (problem != NULL)
+	for (int i = 0; i < check.count && bad->reason == NULL && log->bad.reason == NULL; i++)
 	{
-		bad->seq = check.snapshot.seq;
-		bad->reason = psprintf("snapshot differs: %s", problem);
+		if (check.snapshots[i].problem == NULL)
+			continue;
+		bad->seq = check.snapshots[i].seq;
+		bad->reason = psprintf("snapshot differs: %s", check.snapshots[i].problem);
 	}
 }
 

@@ -3,8 +3,8 @@
 #   WF_MUTATIONS=N   so many instead of 2,000
 #   WF_SEED=N        repeats a run
 #
-# Not among what is drawn, since nothing depends on it and nothing covers it: event.mail_id, snapshot.taken_at; a snapshot
-# that is deleted; and rows that are added after the last one with all the right hashes, before the next seal.
+# Not among what is drawn, since nothing depends on it and nothing covers it: event.mail_id, taken_at of snapshots; a
+# snapshot that is deleted; and rows that are added after the last one with all the right hashes, before the next seal.
 use strict;
 use warnings;
 
@@ -67,11 +67,15 @@ SELECT count(wfproc.send('m-' || i, (ARRAY['pass', 'ask', 'refuse', 'told'])[1 +
 SELECT count(wfproc.upgrade('m-' || i, 2, '2024-01-01 04:00')) FROM generate_series(1, $last, 2) i;
 SELECT count(wfproc.send('m-' || i, 'finish', NULL, '2024-01-01 12:00')) FROM generate_series(0, $last, 5) i;
 SELECT wfproc.run();
+SELECT count(wfproc.send('m-' || i, 'told', NULL, timestamptz '2024-01-01 13:00' + n * interval '20 s')) FROM unnest('{4,7}'::int[]) i, generate_series(1, 1100) n;
+SELECT wfproc.run();
 SELECT count(wfproc.pause('m-' || i, 'for a while')), count(wfproc.set_attributes('m-' || i, '{"a": 1}')) FROM generate_series(1, $last, 5) i;
 SELECT wfproc.run();
 SELECT count(wfproc.redact('m-' || i, 3, 'asked for')) FROM generate_series(0, $last, 6) i;
 SELECT wfproc.run();
 SELECT count(wfproc.send('m-' || i, 'told', NULL, '2024-01-01 23:00')) FROM generate_series(2, $last, 5) i;
+SELECT count(wfproc.send('m-' || i, 'told', NULL, timestamptz '2024-01-01 23:00' + n * interval '1 s')) FROM unnest('{18,24}'::int[]) i, generate_series(1, 1100) n;
+SELECT wfproc.run();
 SELECT count(wfproc.send('m-' || i, 'told', NULL, '2024-02-01')) FROM generate_series(2, $last, 5) i;
 SELECT wfproc.run();
 ));
@@ -113,7 +117,12 @@ my @with_snapshot = grep { $_->{snapshot} } @logs;
 # where the log before it cannot be folded, what a snapshot says is known only right after an event of the engine's own
 my %engine_row = map { $_ => 1 } split /\n/, sql(q(SELECT s.instance_id FROM wfproc.snapshot s JOIN wfproc.event e USING (instance_id, seq) WHERE e.name LIKE '$%'));
 my @checked_snapshot = grep { !$_->{redacted} || $engine_row{ $_->{instance} } } @with_snapshot;
+# (a snapshot of the past is known by those after it)
+my @kept = map { my ($id, $seq) = split /\|/; { log => $log{$id}, seq => $seq } }
+  split /\n/, sql(q(SELECT i.id, k.seq FROM wfproc.kept_snapshot k JOIN wfproc.instance i USING (instance_id) ORDER BY 1, 2));
 is(scalar(@logs), INSTANCES, 'instances');
+cmp_ok(scalar(@kept), '>=', 6, 'snapshots of the past');
+cmp_ok(scalar(grep { $_->{log}{redacted} } @kept), '>=', 2, 'also where a payload was erased');
 cmp_ok(scalar(@with_snapshot), '>', 20, 'with snapshots');
 cmp_ok(scalar(grep { $_->{redacted} } @logs), '>', 5, 'with erased payloads');
 cmp_ok(sql(q(SELECT count(*) FROM wfproc.event WHERE name = '$upgrade')), '>', 20, 'with upgrades');
@@ -177,7 +186,7 @@ my %mutation = (
 	'row added before the first' => sub { my $i = pick(@logs); return ("SELECT copy_row($i->{instance}, 1, " . pick(0, -5) . ", $broken)", $i) },
 	'tail cut' => sub { my $i = pick(@logs); my $seq = row_of($i); return ("DELETE FROM wfproc.event WHERE instance_id = $i->{instance} AND seq >= $seq", $i, "cut $seq") },
 	'tail cut, and the snapshot' => sub { my $i = pick(@logs); my $seq = row_of($i); return ("DELETE FROM wfproc.event WHERE instance_id = $i->{instance} AND seq >= $seq; DELETE FROM wfproc.snapshot WHERE instance_id = $i->{instance}", $i, "cut $seq") },
-	'log removed' => sub { my $i = pick(@logs); return (join('; ', map { "DELETE FROM wfproc.$_ WHERE instance_id = $i->{instance}" } qw(event snapshot mailbox instance)), $i) },
+	'log removed' => sub { my $i = pick(@logs); return (join('; ', map { "DELETE FROM wfproc.$_ WHERE instance_id = $i->{instance}" } qw(event snapshot kept_snapshot mailbox instance)), $i) },
 	'instance renamed' => sub { my $i = pick(@logs); return ("UPDATE wfproc.instance SET id = 'renamed' " . where($i), $i) },
 	'stamp backdated, chained again' => sub { my $i = pick(@logs); my $seq = row_of($i); return ('UPDATE wfproc.event SET ' . pick('at = at', 'recorded_at = recorded_at') . " - interval '1 day' " . where($i, $seq) . "; SELECT chain_again($i->{instance}, $seq)", $i) },
 	'payload changed, chained again' => sub { my $i = pick(@logs); my $seq = row_of($i); return (q(UPDATE wfproc.event SET payload_sha256 = NULL, payload = jsonb_build_object('to', 'm-3', 'n', payload) ) . where($i, $seq) . "; SELECT chain_again($i->{instance}, $seq)", $i) },
@@ -188,6 +197,11 @@ my %mutation = (
 	'snapshot state with its hash' => sub { my $i = pick(@checked_snapshot); return (q(UPDATE wfproc.snapshot SET state = state || '{"n": -1}', state_sha256 = sha256(convert_to((state || '{"n": -1}')::text, 'UTF8')) ) . where($i), $i) },
 	'snapshot replaced' => sub { my ($i, $other) = @with_snapshot[ draw(@with_snapshot / 2), @with_snapshot / 2 + draw(@with_snapshot / 2) ]; return ("UPDATE wfproc.snapshot s SET (seq, at, state, log_sha256, state_sha256) = (SELECT seq, at, state, log_sha256, state_sha256 FROM wfproc.snapshot " . where($other) . ') ' . where($i), $i) },
 	(map { my $set = $_; ("snapshot $set" => sub { my $i = pick(@checked_snapshot); return ("UPDATE wfproc.snapshot SET $set " . where($i), $i) }) }
+		'seq = seq + 1', 'seq = seq - 1', q(at = at - interval '1 us'), 'version = version + 1', 'log_sha256 = sha256(log_sha256)', 'state_sha256 = sha256(state_sha256)'),
+	'kept snapshot state' => sub { my $k = pick(@kept); return (q(UPDATE wfproc.kept_snapshot SET state = state || '{"n": -1}' ) . where($k->{log}, $k->{seq}), $k->{log}) },
+	'kept snapshot state with its hash' => sub { my $k = pick(@kept); return (q(UPDATE wfproc.kept_snapshot SET state = state || '{"n": -1}', state_sha256 = sha256(convert_to((state || '{"n": -1}')::text, 'UTF8')) ) . where($k->{log}, $k->{seq}), $k->{log}) },
+	'kept snapshot of another' => sub { my ($k, $other) = @kept[ 0, -1 ]; return ("UPDATE wfproc.kept_snapshot s SET (at, state, log_sha256, state_sha256) = (SELECT at, state, log_sha256, state_sha256 FROM wfproc.kept_snapshot " . where($other->{log}, $other->{seq}) . ') ' . where($k->{log}, $k->{seq}), $k->{log}) },
+	(map { my $set = $_; ("kept snapshot $set" => sub { my $k = pick(@kept); return ("UPDATE wfproc.kept_snapshot SET $set " . where($k->{log}, $k->{seq}), $k->{log}) }) }
 		'seq = seq + 1', 'seq = seq - 1', q(at = at - interval '1 us'), 'version = version + 1', 'log_sha256 = sha256(log_sha256)', 'state_sha256 = sha256(state_sha256)'),
 	'code copy' => sub { my $i = pick(@logs); return (pick(q(SELECT alter_copy(%d, 'RETURN state', 'RETURN  state')), q(SELECT alter_copy(%d, 'IF', 'if')), q(SELECT drop_copy(%d))) =~ s/%d/$i->{workflow}/r, $i) },
 	'code copy and its row' => sub { my $i = pick(@logs); return ("SELECT alter_copy($i->{workflow}, '+ 1', '+ 2'); UPDATE wfproc.version SET code = replace(code, '+ 1', '+ 2'), code_sha256 = sha256(convert_to(replace(code, '+ 1', '+ 2'), 'UTF8')) WHERE version = 1 AND workflow_id = $i->{workflow}", $i) },
@@ -220,7 +234,7 @@ is(sql('SELECT copy_of(1) IS NOT NULL AND copy_of(2) IS NOT NULL'), 't', 'the co
 #
 # Each in a transaction that is rolled back.  touched: that it has changed anything at all
 #
-my $state_of = q(SELECT md5(concat(array(SELECT e.instance_id || e::text FROM wfproc.event e WHERE instance_id IN (%1$s, -1, 9999) ORDER BY 1), array(SELECT s::text FROM wfproc.snapshot s WHERE instance_id = %1$s),
+my $state_of = q(SELECT md5(concat(array(SELECT e.instance_id || e::text FROM wfproc.event e WHERE instance_id IN (%1$s, -1, 9999) ORDER BY 1), array(SELECT s::text FROM wfproc.snapshot s WHERE instance_id = %1$s), array(SELECT s::text FROM wfproc.kept_snapshot s WHERE instance_id = %1$s ORDER BY seq),
 	array(SELECT v::text FROM wfproc.version v ORDER BY 1), array(SELECT h::text FROM wfproc.version_helper h ORDER BY 1), array(SELECT m::text FROM wfproc.mailbox m WHERE instance_id = %1$s ORDER BY 1), array(SELECT i.id FROM wfproc.instance i WHERE instance_id = %1$s),
 	array(SELECT p.oid || p.prosrc FROM pg_proc p WHERE p.pronamespace::regnamespace::text ~ '^wfproc_code_' ORDER BY 1))));
 my @kinds = sort keys %mutation;
