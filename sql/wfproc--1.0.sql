@@ -207,6 +207,7 @@ COMMENT ON TABLE wfproc.link IS 'what happens when an instance closes: monitor: 
 CREATE TABLE wfproc.snapshot (
     instance_id bigint PRIMARY KEY,
     seq bigint NOT NULL,
+    changed_seq bigint NOT NULL,
     at timestamptz NOT NULL,
     taken_at timestamptz NOT NULL,
     version int NOT NULL,
@@ -215,10 +216,12 @@ CREATE TABLE wfproc.snapshot (
     state_sha256 bytea NOT NULL
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE wfproc.snapshot IS 'an instance''s state at a seq, bound to the hash of the log up to it; only a shortcut, never the truth';
+COMMENT ON COLUMN wfproc.snapshot.changed_seq IS 'the last event up to seq that changed the state: what was postponed since then is not offered again yet';
 
 CREATE TABLE wfproc.kept_snapshot (
     instance_id bigint NOT NULL,
     seq bigint NOT NULL,
+    changed_seq bigint NOT NULL,
     at timestamptz NOT NULL,
     taken_at timestamptz NOT NULL,
     version int NOT NULL,

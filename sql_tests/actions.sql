@@ -501,7 +501,50 @@ SELECT about('a');
 SELECT dead();
 SELECT sound();
 ROLLBACK;
-\echo 'offered in vain after an activation, it does not spare another event that fails its attempts'
+\echo 'an activation, from a snapshot or not, makes no difference: it is offered when the state or the code has changed'
+CREATE FUNCTION tells(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    IF event = 'p' THEN
+        RAISE WARNING 'p is offered';
+        PERFORM wfproc.postpone();
+    END IF;
+    RETURN state || COALESCE(payload -> 'set', '{}');
+END $$;
+SELECT wfproc.define('tells', 'tells');
+BEGIN;
+SELECT wfproc.start('tells', 'a', '{"set": {"n": 1}}');
+SELECT wfproc.run();
+SELECT wfproc.send('a', 'p') > 0, wfproc.send('a', 'e') > 0, wfproc.send('a', 'e') > 0;
+SELECT wfproc.run();
+\echo 'not now'
+SELECT wfproc.send('a', 'e') > 0;
+SELECT wfproc.run();
+SELECT wfproc.snapshot('a');
+SELECT wfproc.run();
+SELECT wfproc.send('a', 'e') > 0;
+SELECT wfproc.run();
+\echo 'but now'
+SELECT wfproc.send('a', 'e', '{"set": {"n": 2}}') > 0;
+SELECT wfproc.run();
+SELECT wfproc.snapshot('a');
+SELECT wfproc.run();
+SELECT wfproc.send('a', 'e') > 0;
+SELECT wfproc.run();
+\echo 'and now'
+CREATE OR REPLACE FUNCTION tells(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    IF event = 'p' THEN
+        RAISE WARNING 'p is taken';
+    END IF;
+    RETURN state || COALESCE(payload -> 'set', '{}');
+END $$;
+SELECT wfproc.define('tells', 'tells');
+SELECT wfproc.upgrade('a', 2) > 0;
+SELECT wfproc.run();
+SELECT agenda_of('a');
+SELECT sound();
+ROLLBACK;
+\echo 'nor does it spare another event that fails its attempts'
 BEGIN;
 SELECT clock_to('2030-01-01 00:00+00');
 SELECT wfproc.start('act', 'a');

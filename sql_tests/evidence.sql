@@ -42,6 +42,8 @@ SELECT wfproc.define('evidence', 'public.evidence_adder', snapshot_every => 1000
 CREATE FUNCTION public.evidence_b() RETURNS int LANGUAGE sql AS 'SELECT 1';
 CREATE FUNCTION public.evidence_a() RETURNS int LANGUAGE sql AS 'SELECT 2';
 SELECT wfproc.define('evidence-helped', 'public.evidence_adder', helpers => '{public.evidence_b(),public.evidence_a()}');
+CREATE FUNCTION public.evidence_moves(state jsonb, from_version int, to_version int) RETURNS jsonb LANGUAGE sql AS 'SELECT state';
+SELECT wfproc.define('evidence-helped', 'public.evidence_adder', migrate => 'public.evidence_moves', migrates_from => 1);
 SELECT wfproc.start('evidence', 'e-' || n, '{"n": 1}', '2024-02-01') FROM generate_series(1, 3) n;
 SELECT wfproc.send('e-1', 'add', '{"n": 41, "name": "Ines \u00e9"}', '2024-02-02') > 0 AS sent;
 SELECT wfproc.send('e-1', 'ask', '{"n": 0.5}', '2024-02-03') > 0 AS sent;
@@ -83,7 +85,7 @@ CREATE FUNCTION pg_temp.root() RETURNS bytea LANGUAGE sql AS $$
         SELECT w.name, v.version, digest(convert_to(concat_ws(chr(31), 'version', w.name, v.version, v.handler,
                    encode(digest(v.code, 'sha256'), 'hex'), encode(v.code_sha256, 'hex'),
                    coalesce(v.migrate, ''), coalesce(encode(digest(v.migrate_code, 'sha256'), 'hex'), ''), coalesce(encode(v.migrate_sha256, 'hex'), ''),
-                   v.search_path, (extract(epoch FROM v.defined_at) * 1000000)::bigint,
+                   v.search_path, (extract(epoch FROM v.defined_at) * 1000000)::bigint, 'from ' || v.migrates_from,
                    (SELECT string_agg(concat_ws(chr(31), h.name, h.arguments, encode(digest(h.code, 'sha256'), 'hex'), encode(h.code_sha256, 'hex')),
                                chr(31) ORDER BY h.name COLLATE "C", h.arguments COLLATE "C")
                     FROM wfproc.version_helper h WHERE h.workflow_id = v.workflow_id AND h.version = v.version)), 'UTF8'), 'sha256') AS hash

@@ -296,7 +296,7 @@ SELECT DISTINCT left(e, 5) FROM hostile, try_with('SELECT wfproc.send(''nobody''
 CREATE FUNCTION benign(type regtype, name text) RETURNS text LANGUAGE sql AS $$
     SELECT CASE WHEN name = 'workflow' THEN '''ss''' WHEN name = 'handler' THEN '''start_send_test.keep''' WHEN name = 'role' THEN 'current_user'
                 WHEN name = 'privilege' THEN '''read''' WHEN name = 'if_exists' THEN '''ignore''' WHEN name = 'on_parent_close' THEN '''leave''' WHEN name = 'on_failure' THEN '''pause'''
-                WHEN name = 'timeout' THEN '''0''' WHEN name IN ('version', 'max') THEN '1' WHEN name IN ('or_start', 'migrate', 'accepts', 'input', 'helpers') THEN 'NULL'
+                WHEN name = 'timeout' THEN '''0''' WHEN name IN ('version', 'max') THEN '1' WHEN name IN ('or_start', 'migrate', 'accepts', 'input', 'helpers', 'migrates_from') THEN 'NULL'
                 WHEN name IN ('max_attempts', 'snapshot_every') THEN '10' WHEN type IN ('int'::regtype, 'bigint') THEN '0' WHEN type = 'text'::regtype THEN '''ss-1'''
                 WHEN type = 'jsonb'::regtype THEN '''{}''' WHEN type = 'interval'::regtype THEN '''1 s''' WHEN type = 'bool'::regtype THEN 'false'
                 WHEN type = 'jsonpath'::regtype THEN '''$''' ELSE 'now()' END

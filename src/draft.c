@@ -333,7 +333,7 @@ postpone(WfDraft *draft, WfOutput *output, WfMail *mail)
 	mail->timer = NULL;
 	mail->rewrite = true;
 	wf_inbox_set_aside(draft, mail);
-	/* offered in vain, after an activation: says nothing of what fails */
+	/* that it has to wait longer says nothing of what fails */
 	if (!mail->row_postponed)
 		wf_draft_clear_failures(draft);
 }

@@ -190,10 +190,13 @@ wf_process_same_state(const Jsonb *a, const Jsonb *b)
 	return a == b || (VARSIZE(a) == VARSIZE(b) && memcmp(a, b, VARSIZE(a)) == 0);
 }
 
+/*
+ * Other code may take what was postponed, too.
+ */
 static void
 note_change(const WfFold *before, WfFold *after)
 {
-	if (!wf_process_same_state(before->state, after->state))
+	if (before->version != after->version || !wf_process_same_state(before->state, after->state))
 		after->changed_seq = after->seq;
 }
 

@@ -14,8 +14,8 @@ typedef struct WfFold
 {
 	int64		seq;			/* last event handled; 0: none */
 	TimestampTz clock;			/* greatest stamp handled; DT_NOBEGIN: none */
-	int64		changed_seq;	/* the last event that changed the state, as
-								 * far as is known; else where the fold began */
+	int64		changed_seq;	/* the last event that changed the state or
+								 * the version */
 	bool		started;		/* whether start has been handled */
 	int			version;
 	Jsonb	   *state;

@@ -73,6 +73,7 @@ enum
 #define VERSION_HASH "sha256(" UTF8_OF("'version', w.name, v.version, v.handler, encode(sha256(convert_to(v.code, 'UTF8')), 'hex')," \
 	" encode(v.code_sha256, 'hex'), coalesce(v.migrate, ''), coalesce(encode(sha256(convert_to(v.migrate_code, 'UTF8')), 'hex'), '')," \
 	" coalesce(encode(v.migrate_sha256, 'hex'), ''), v.search_path, (extract(epoch FROM v.defined_at) * 1000000)::bigint," \
+	" 'from ' || v.migrates_from," \
 	" (SELECT string_agg(concat_ws(chr(31), h.name, h.arguments, encode(sha256(convert_to(h.code, 'UTF8')), 'hex')," \
 	" encode(h.code_sha256, 'hex')), chr(31) ORDER BY h.name, h.arguments) FROM wfproc.version_helper h" \
 	" WHERE h.workflow_id = v.workflow_id AND h.version = v.version)") ")"

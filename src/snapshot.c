@@ -39,6 +39,7 @@ enum
 {
 	COL_INSTANCE_ID = 1,
 	COL_SEQ,
+	COL_CHANGED_SEQ,
 	COL_AT,
 	COL_TAKEN_AT,
 	COL_VERSION,
@@ -77,7 +78,8 @@ read_tuple(HeapTuple tuple, TupleDesc desc, WfFold *fold, uint8 *state_sha256)
 	bool		nulls[COLUMNS];
 
 	heap_deform_tuple(tuple, desc, values, nulls);
-	fold->seq = fold->changed_seq = DatumGetInt64(values[COL_SEQ - 1]);
+	fold->seq = DatumGetInt64(values[COL_SEQ - 1]);
+	fold->changed_seq = DatumGetInt64(values[COL_CHANGED_SEQ - 1]);
 	fold->clock = DatumGetTimestampTz(values[COL_AT - 1]);
 	fold->started = true;
 	fold->version = DatumGetInt32(values[COL_VERSION - 1]);
@@ -162,6 +164,7 @@ form_tuple(TupleDesc desc, int64 instance_id, const WfFold *fold)
 	wf_hash_jsonb(fold->state, sha256);
 	wf_row_set(values, nulls, COL_INSTANCE_ID, Int64GetDatum(instance_id));
 	wf_row_set(values, nulls, COL_SEQ, Int64GetDatum(fold->seq));
+	wf_row_set(values, nulls, COL_CHANGED_SEQ, Int64GetDatum(fold->changed_seq));
 	wf_row_set(values, nulls, COL_AT, TimestampTzGetDatum(fold->clock));
 	wf_row_set(values, nulls, COL_TAKEN_AT, TimestampTzGetDatum(wf_clock_now()));
 	wf_row_set(values, nulls, COL_VERSION, Int32GetDatum(fold->version));

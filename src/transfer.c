@@ -192,6 +192,7 @@ snapshot_of(const WfInstance *instance)
 		return NULL;
 	wf_object_begin(&parse);
 	wf_object_int(&parse, "seq", fold.seq);
+	wf_object_int(&parse, "changed_seq", fold.changed_seq);
 	wf_object_text(&parse, "at", stamp_text(fold.clock));
 	wf_object_int(&parse, "version", fold.version);
 	wf_object_jsonb(&parse, "state", fold.state);
@@ -468,14 +469,15 @@ take_snapshot(Import *import)
 		return;
 	if (!JB_ROOT_IS_OBJECT(part.line))
 		bad_line(import, "must have an object as \"snapshot\"");
-	fold->seq = fold->changed_seq = get_int(&part, "seq");
+	fold->seq = get_int(&part, "seq");
+	fold->changed_seq = get_int(&part, "changed_seq");
 	fold->clock = get_finite_stamp(&part, "at");
 	fold->started = true;
 	fold->version = (int) get_int(&part, "version");
 	(void) wf_workflow_version(import->workflow, fold->version);
 	fold->state = wf_object_get(part.line, "state");
-	if (fold->seq < 1 || fold->state == NULL || !JB_ROOT_IS_OBJECT(fold->state))
-		bad_line(import, "must have a \"seq\" and a \"state\" in its \"snapshot\"");
+	if (fold->seq < 1 || fold->changed_seq < 1 || fold->changed_seq > fold->seq || fold->state == NULL || !JB_ROOT_IS_OBJECT(fold->state))
+		bad_line(import, "must have a \"seq\", a \"changed_seq\" and a \"state\" in its \"snapshot\"");
 }
 
 /*

@@ -377,6 +377,7 @@ typedef struct SnapshotCheck
 {
 	bool		kept;			/* of the past */
 	int64		seq;
+	int64		changed_seq;
 	TimestampTz clock;
 	int			version;
 	uint8		state_sha256[WF_SHA256_LEN];
@@ -407,6 +408,7 @@ add_snapshot(FoldCheck *check, const WfFold *fold, bool kept, const char *proble
 	snapshot->clock = fold->clock;
 	snapshot->version = fold->version;
 	snapshot->problem = problem;
+	snapshot->changed_seq = fold->changed_seq;
 	wf_hash_jsonb(fold->state, snapshot->state_sha256);
 }
 
@@ -481,7 +483,7 @@ check_snapshots(FoldCheck *check, const WfFold *fold)
 
 		if (snapshot->problem == NULL &&
 			(memcmp(sha256, snapshot->state_sha256, WF_SHA256_LEN) != 0 || snapshot->clock != fold->clock ||
-			 snapshot->version != fold->version))
+			 snapshot->version != fold->version || snapshot->changed_seq != fold->changed_seq))
 			snapshot->problem = "the log leads to another state";
 	}
 }
@@ -549,6 +551,8 @@ snapshot_problem(const LogCheck *log, Snapshot snapshot, const WfFold *fold)
 		problem = "its clock is not the log's";
 	else if (version != 0 && version != fold->version)
 		problem = "its version is not the log's";
+	else if (fold->changed_seq < 1 || fold->changed_seq > fold->seq)
+		problem = "the log has no such changed_seq";
 	return problem;
 }
 

@@ -71,7 +71,7 @@ WITH head AS (                                  -- the last event of each log, w
 ), upper AS (                                   -- and one for 32 of these
     SELECT number / 32 AS number, digest('node'::bytea || string_agg(hash, ''::bytea ORDER BY number), 'sha256') AS hash
     FROM lower GROUP BY 1
-), code AS (                                    -- and one for the code of all versions
+), code AS (                                    -- and one for the code of all versions; with helpers there is more, see docs/DESIGN.md
     SELECT digest('node'::bytea || string_agg(digest(convert_to(concat_ws(chr(31), 'version', w.name, v.version, v.handler,
         encode(digest(v.code, 'sha256'), 'hex'), encode(v.code_sha256, 'hex'), coalesce(v.migrate, ''),
         coalesce(encode(digest(v.migrate_code, 'sha256'), 'hex'), ''), coalesce(encode(v.migrate_sha256, 'hex'), ''),
