@@ -409,7 +409,7 @@ snapshot_is_due(const WfDraft *draft)
 
 	if (draft->broken || !draft->fold.started || since == 0)
 		return false;
-	return since >= draft->workflow->snapshot_every || WF_IS_CLOSED(draft->row.status) ||
+	return since >= draft->workflow->snapshot_every || draft->kept.folds != NIL || WF_IS_CLOSED(draft->row.status) ||
 		draft->wants_snapshot || draft->wants_passivation;
 }
 

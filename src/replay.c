@@ -335,8 +335,8 @@ find_kept(const Replay *replay, int64 after, WfFold *fold)
 }
 
 /*
- * Begins at the newest snapshot that helps, and returns its seq, else at the first event, and returns 0.  The instance's own
- * is almost always what the present begins at, so that those of the past are not looked for then.
+ * Begins at the newest snapshot that helps, and returns its seq, else at the first event, and returns 0.  The present begins
+ * at the instance's own; without one there are none of the past either (record.c), so that none are looked for.
  */
 static int64
 begin_at_snapshot(Replay *replay, bool past)
@@ -349,13 +349,12 @@ begin_at_snapshot(Replay *replay, bool past)
 
 	if (problem != NULL)
 		warn_of_snapshot(instance, problem);
+	past = past || problem != NULL;
 	found = found && helps(replay, fold);
-	if (found && !past)
-		return fold->seq;
-	if (find_kept(replay, found ? fold->seq : 0, &kept))
+	if (past && find_kept(replay, found ? fold->seq : 0, &kept))
 	{
 		*fold = kept;
-		return fold->seq;
+		found = true;
 	}
 	if (found)
 		return fold->seq;
