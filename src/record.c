@@ -235,6 +235,19 @@ waits_for_start(const WfDraft *draft)
 	return draft->loaded && !draft->absent && !draft->fold.started && !WF_IS_CLOSED(draft->row.status);
 }
 
+/*
+ * Of one that waits for its start: whether all that may come before that is known.  Where its mailbox has not been looked
+ * through, there may be the deadline of a cancel.
+ */
+static bool
+knows_its_start(const WfTurn *turn, const WfDraft *draft)
+{
+	if (draft->newborn)
+		return draft->low != WF_AT_ONCE;
+	return draft->low != WF_AT_ONCE && draft->low != DT_NOEND &&
+		(draft->start != NULL || draft->row.started_at > turn->now);
+}
+
 static void
 spill_all(WfTurn *turn)
 {
@@ -247,7 +260,7 @@ spill_all(WfTurn *turn)
 		note_rest(draft);
 		if (!WF_IS_CLOSED(draft->row.status) || !draft->loaded)
 			spill_inbox(turn, draft);
-		if (waits_for_start(draft) && draft->low != WF_AT_ONCE && (draft->low != DT_NOEND || draft->newborn))
+		if (waits_for_start(draft) && knows_its_start(turn, draft))
 			draft->low = draft->row.started_at;
 	}
 }
