@@ -130,8 +130,8 @@ SELECT format('wfproc_code_%s_2', workflow_id) AS copies FROM wfproc.workflow WH
 SELECT pg_get_functiondef(format('%I.m(jsonb, int, int)', :'copies')::regprocedure) AS published \gset
 BEGIN;
 SET LOCAL wfproc.fake_now = '2030-01-01 00:00+00';
-SELECT wfproc.start('up', 'over', version => 1), wfproc.start('up', 'to', version => 1), wfproc.start('up', 'past', version => 1), wfproc.run();
-SELECT wfproc.upgrade('past', 3) > 0, wfproc.run();
+SELECT wfproc.start('up', 'over', version => 1), wfproc.start('up', 'to', version => 1), wfproc.start('up', 'gone by', version => 1), wfproc.run();
+SELECT wfproc.upgrade('gone by', 3) > 0, wfproc.run();
 DROP FUNCTION :copies.m;
 SELECT wfproc.upgrade('over', 3, '2030-01-02') > 0, wfproc.upgrade('to', 2) > 0, wfproc.send('over', 'e', at => '2030-01-03') > 0;
 SELECT id, outcome, replace(error, :'copies', 'COPIES') FROM wfproc.check_version('up', 3, 'upgrade') ORDER BY id;
@@ -139,17 +139,17 @@ SET LOCAL wfproc.fake_now = '2030-01-04 00:00+00';
 SELECT wfproc.run();
 SELECT id, version, status, replace(error, :'copies', 'COPIES'), waiting FROM wfproc.instances WHERE id IN ('over', 'to') ORDER BY id;
 \echo 'nor is a log that has gone by it folded without it'
-SELECT ok, first_bad_seq, replace(reason, :'copies', 'COPIES') FROM wfproc.verify('past');
-SELECT replace(r, :'copies', 'COPIES') FROM unnest(ARRAY['state', 'replay']) f, try(format('SELECT wfproc.%I(%L)', f, 'past')) r;
+SELECT ok, first_bad_seq, replace(reason, :'copies', 'COPIES') FROM wfproc.verify('gone by');
+SELECT replace(r, :'copies', 'COPIES') FROM unnest(ARRAY['state', 'replay']) f, try(format('SELECT wfproc.%I(%L)', f, 'gone by')) r;
 CREATE FUNCTION :copies.m(state jsonb, from_version int, to_version int) RETURNS jsonb LANGUAGE sql AS $$ SELECT '{"forged": 1}'::jsonb $$;
-SELECT ok, first_bad_seq, replace(reason, :'copies', 'COPIES') FROM wfproc.verify('past');
+SELECT ok, first_bad_seq, replace(reason, :'copies', 'COPIES') FROM wfproc.verify('gone by');
 SELECT wfproc.resume('over'), wfproc.run();
 SELECT version, status, replace(error, :'copies', 'COPIES') FROM wfproc.instances WHERE id = 'over';
 \echo 'as it was again'
 :published;
 SELECT wfproc.resume('over'), wfproc.run();
 SELECT log_of('over');
-SELECT id, version, status, (wfproc.verify(id)).* FROM wfproc.instances WHERE id IN ('over', 'to', 'past') ORDER BY id;
+SELECT id, version, status, (wfproc.verify(id)).* FROM wfproc.instances WHERE id IN ('over', 'to', 'gone by') ORDER BY id;
 ROLLBACK;
 
 \echo '--- a paused instance, and one that fails, can be upgraded at once'
