@@ -115,6 +115,7 @@ CREATE TABLE wfproc.instance (
         CHECK (status IN ('running', 'paused', 'completed', 'failed', 'cancelled', 'terminated')),
     cancelling bool NOT NULL DEFAULT false,
     state_timers bool NOT NULL DEFAULT false,
+    unlogged bool NOT NULL DEFAULT false,
     started_at timestamptz NOT NULL,
     live_from timestamptz NOT NULL,
     closed_at timestamptz,
@@ -129,6 +130,7 @@ COMMENT ON TABLE wfproc.instance IS 'one row an instance; written by the holder 
 COMMENT ON COLUMN wfproc.instance.first_version IS 'the version that its log begins under; version is the one that it has come to';
 COMMENT ON COLUMN wfproc.instance.cancelling IS 'its handler has deferred a cancel: complete() will close it as cancelled';
 COMMENT ON COLUMN wfproc.instance.state_timers IS 'it has ever set a timer that a change of its state cancels';
+COMMENT ON COLUMN wfproc.instance.unlogged IS 'its status is paused or terminated without a row of the log that says so: its log could not be folded, or it was forked or imported';
 
 CREATE TABLE wfproc.event (
     instance_id bigint NOT NULL,
@@ -294,7 +296,18 @@ CREATE TABLE wfproc.seal_node (
 );
 COMMENT ON TABLE wfproc.seal_node IS 'the last seal''s tree, so that the next seal computes anew only what has changed: nodes of level 0 for 32 instance_ids each, of level 1 for 32 of those';
 
-/* all but home: a copy is not the original */
+CREATE TABLE wfproc.scrub (
+    instance_id bigint PRIMARY KEY,
+    checked_at timestamptz NOT NULL,
+    seq bigint NOT NULL,
+    first_bad_seq bigint,
+    reason text,
+    found_at timestamptz
+) WITH (fillfactor = 80);
+CREATE INDEX scrub_finding_idx ON wfproc.scrub (instance_id) WHERE reason IS NOT NULL;
+COMMENT ON TABLE wfproc.scrub IS 'when each instance was last checked, up to which seq, and what was found; written by the holder of its shard';
+
+/* all but home and scrub: a copy is not the original, and nobody has checked it yet */
 SELECT pg_catalog.pg_extension_config_dump('wfproc.workflow_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.instance_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('wfproc.mail_seq', '');
@@ -408,9 +421,10 @@ CREATE FUNCTION wfproc.pause(id text, reason text = NULL)
     RETURNS bool LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_pause';
 COMMENT ON FUNCTION wfproc.pause(text, text) IS 'asks for an instance to stop handling events; they wait in its mailbox; false where it is paused already';
 
-CREATE FUNCTION wfproc.resume(id text)
+CREATE FUNCTION wfproc.resume(id text, accept_state bool = false)
     RETURNS bool LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_resume';
-COMMENT ON FUNCTION wfproc.resume(text) IS 'asks for a paused or retrying instance to go on at once, with its attempts counted anew; false where it is neither';
+COMMENT ON FUNCTION wfproc.resume(text, bool) IS
+'asks for a paused or retrying instance to go on at once, with its attempts counted anew; false where it is neither. accept_state: where the present code does otherwise than the log says, what it makes of the log is the state from now on, logged as $accept with that state; 55000 where the log itself was changed, or the code does not get through it';
 
 CREATE FUNCTION wfproc.cancel(id text, reason text = NULL, deadline interval = '5 minutes')
     RETURNS bool LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_cancel';
@@ -569,6 +583,11 @@ CREATE FUNCTION wfproc.verify_all(workflow text, max int = 1000, after text = ''
     RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_verify_all';
 COMMENT ON FUNCTION wfproc.verify_all(text, int, text) IS 'verify() of a workflow''s instances, at most max of them, in the order of their ids after the given one';
 
+CREATE FUNCTION wfproc.scrub(max_rows int = NULL)
+    RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_scrub';
+COMMENT ON FUNCTION wfproc.scrub(int) IS
+'checks instances as a worker does that has nothing else to do, those first that were checked longest ago, until that many rows of logs were checked (NULL: all instances): remembers it, shows what is found in view findings, pauses what could not be activated; returns how many were checked; what a worker is responsible for is left to it; owner of the extension only';
+
 CREATE FUNCTION wfproc.redact(id text, seq bigint, reason text)
     RETURNS bool LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wfproc_redact';
 COMMENT ON FUNCTION wfproc.redact(text, bigint, text) IS
@@ -715,6 +734,7 @@ COMMENT ON VIEW wfproc.rollouts IS 'upgrades of whole workflows: pending counts 
 CREATE VIEW wfproc.instances WITH (security_barrier) AS
     SELECT i.id, w.name AS workflow, i.version, i.status, i.parent, i.attributes, i.started_at, i.live_from, i.closed_at,
            i.result, i.error, i.attempts, i.retry_at, i.cancelling,
+           (SELECT s.reason FROM wfproc.scrub s WHERE s.instance_id OPERATOR(pg_catalog.=) i.instance_id) AS finding,
            (SELECT pg_catalog.count(*) FROM wfproc.mailbox m
              WHERE m.instance_id OPERATOR(pg_catalog.=) i.instance_id) AS waiting,
            COALESCE((SELECT GREATEST(pg_catalog.statement_timestamp() OPERATOR(pg_catalog.-) m.at, '0'::interval)
@@ -724,7 +744,15 @@ CREATE VIEW wfproc.instances WITH (security_barrier) AS
              ORDER BY m.at LIMIT 1), '0'::interval) AS lag
     FROM wfproc.instance i JOIN wfproc.workflow w ON w.workflow_id OPERATOR(pg_catalog.=) i.workflow_id
     WHERE wfproc.may(i.workflow_id, 'read');
-COMMENT ON VIEW wfproc.instances IS 'instances with their status; waiting counts their mailbox; lag is wall clock minus the stamp of the oldest due event';
+COMMENT ON VIEW wfproc.instances IS 'instances with their status; finding is what the last check found; waiting counts their mailbox; lag is wall clock minus the stamp of the oldest due event';
+
+CREATE VIEW wfproc.findings WITH (security_barrier) AS
+    SELECT i.id, w.name AS workflow, s.first_bad_seq, s.reason, s.found_at, s.checked_at
+    FROM wfproc.scrub s
+    JOIN wfproc.instance i ON i.instance_id OPERATOR(pg_catalog.=) s.instance_id
+    JOIN wfproc.workflow w ON w.workflow_id OPERATOR(pg_catalog.=) i.workflow_id
+    WHERE s.reason IS NOT NULL AND wfproc.may(i.workflow_id, 'read');
+COMMENT ON VIEW wfproc.findings IS 'instances that were not as they should be when they were last checked; found_at is since when that is known';
 
 CREATE VIEW wfproc.registry WITH (security_barrier) AS
     SELECT i.id, w.name AS workflow, r.slot AS worker, r.pid, r.since, r.state_bytes
@@ -768,7 +796,7 @@ BEGIN
         RAISE EXCEPTION 'argument "role" must not be null' USING ERRCODE = 'null_value_not_allowed';
     END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA wfproc TO %I', role);
-    EXECUTE format('GRANT SELECT ON wfproc.workflows, wfproc.versions, wfproc.rollouts, wfproc.instances, wfproc.registry, wfproc.workers, wfproc.dead_letters TO %I', role);
+    EXECUTE format('GRANT SELECT ON wfproc.workflows, wfproc.versions, wfproc.rollouts, wfproc.instances, wfproc.findings, wfproc.registry, wfproc.workers, wfproc.dead_letters TO %I', role);
     FOR f IN SELECT p.oid::regprocedure AS signature FROM pg_proc p
              WHERE p.pronamespace = 'wfproc'::regnamespace
                AND p.proname <> ALL ('{refuse_change,adopt,grant_usage}') LOOP

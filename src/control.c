@@ -25,6 +25,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "accept.h"
 #include "acl.h"
 #include "action.h"
 #include "api.h"
@@ -399,12 +400,58 @@ wfproc_pause(PG_FUNCTION_ARGS)
 }
 
 /*
- * resume(id) -> whether that changes anything
+ * Whether a request to accept the state waits already.
+ */
+static bool
+acceptance_waits(const WfInstance *instance)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TimestampTz next_at;
+	WfMail	   *mails;
+	int			count = wf_mailbox_read(instance->instance_id, WF_AT_ONCE, WF_AT_ONCE, INT_MAX, snapshot, &mails, &next_at);
+	bool		found = false;
+
+	UnregisterSnapshot(snapshot);
+	for (int i = 0; i < count && !found; i++)
+		found = wf_object_get(mails[i].event.payload, "accept_state") != NULL;
+	return found;
+}
+
+/*
+ * resume() of an instance whose log the present code leads away from: what it makes of it is accepted.  Where there is no
+ * difference that is resume() and nothing more.
+ */
+static bool
+accept_and_resume(const WfInstance *instance)
+{
+	JsonbParseState *parse = NULL;
+	JsonbValue	yes = {.type = jbvBool};
+	WfDivergence bad;
+
+	if (acceptance_waits(instance))
+		return false;
+	if (!wf_accept_find(wf_workflow_get(instance->workflow_id), instance, &bad))
+		return resume_instance(instance, NULL);
+	yes.val.boolean = true;
+	begin_payload(&parse, bad.reason);
+	wf_object_jsonb(&parse, "accept_state", JsonbValueToJsonb(&yes));
+	wf_object_int(&parse, "seq", bad.seq);
+	put(instance, "$resume", WF_AT_ONCE, wf_object_end(&parse));
+	return true;
+}
+
+/*
+ * resume(id, accept_state) -> whether that changes anything
  */
 Datum
 wfproc_resume(PG_FUNCTION_ARGS)
 {
-	return control_open(fcinfo, "resume", resume_instance);
+	WfInstance	instance;
+
+	(void) get_operated(fcinfo, "resume", &instance);
+	wf_check_not_null(fcinfo, 1, "accept_state");
+	wf_instance_require_open(&instance);
+	PG_RETURN_BOOL(PG_GETARG_BOOL(1) ? accept_and_resume(&instance) : resume_instance(&instance, NULL));
 }
 
 /*

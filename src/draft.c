@@ -49,6 +49,7 @@ wf_draft_break(WfDraft *draft, const char *reason)
 	if (draft->row.status == WF_PAUSED && draft->row.error != NULL && strcmp(draft->row.error, reason) == 0)
 		return;
 	draft->row.status = WF_PAUSED;
+	draft->row.unlogged = true;
 	draft->row.error = pstrdup(reason);
 	draft->row_changed = true;
 }
@@ -191,6 +192,7 @@ wf_draft_close(WfDraft *draft, WfOutput *output, WfStatus status, Jsonb *result,
 	draft->row.closed_at = draft->fold.clock;
 	draft->row.retry_at = DT_NOBEGIN;
 	draft->row.cancelling = false;
+	draft->row.unlogged = draft->broken;
 	draft->row.result = result;
 	draft->row.error = error == NULL ? NULL : pstrdup(error);
 	draft->row_changed = true;
@@ -218,6 +220,7 @@ void
 wf_draft_pause(WfDraft *draft, WfOutput *output, const char *reason)
 {
 	draft->row.status = WF_PAUSED;
+	draft->row.unlogged = false;
 	draft->row.retry_at = DT_NOBEGIN;
 	draft->row.error = pstrdup(reason);
 	draft->row_changed = true;

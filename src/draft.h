@@ -77,6 +77,8 @@ typedef struct WfDraft
 	bool		stopped;		/* no more events in this turn */
 	bool		broken;			/* its log cannot be folded: paused, and
 								 * nothing may be added */
+	bool		acceptable;		/* ... but the present code leads through all
+								 * of it: the fold is what it leads to */
 	bool		wants_snapshot;
 	bool		wants_passivation;
 } WfDraft;

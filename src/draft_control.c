@@ -15,6 +15,39 @@
 #include "suspect.h"
 
 /*
+ * {"by": ..., "seq": ..., "reason": ..., "state": ...}: what differed, as the request says, and the state as it is.
+ */
+static Jsonb *
+accepting_payload(const WfDraft *draft, const WfMail *mail)
+{
+	JsonbParseState *parse = NULL;
+
+	wf_object_begin(&parse);
+	wf_object_optional(&parse, "by", wf_object_get_text(mail->event.payload, "by"));
+	wf_object_jsonb(&parse, "seq", wf_object_get(mail->event.payload, "seq"));
+	wf_object_optional(&parse, "reason", wf_object_get_text(mail->event.payload, "reason"));
+	wf_object_jsonb(&parse, "state", draft->fold.state);
+	return wf_object_end(&parse);
+}
+
+/*
+ * A request to resume that accepts what the present code makes of the log.  The state goes into the log, so that a fold needs
+ * nothing but that; the snapshot, right after it, saves folding what is before.
+ */
+static void
+accept_state(WfDraft *draft, WfOutput *output, const WfMail *mail)
+{
+	if ((draft->broken && !draft->acceptable) || !draft->fold.started)
+		return;
+	if (draft->row.state_timers && !draft->timers.known)
+		wf_timers_load(&draft->timers, draft->instance_id, output->snapshot, draft->fired);
+	draft->broken = draft->acceptable = false;
+	(void) wf_draft_log_engine_event(draft, output, "$accept", accepting_payload(draft, mail), NULL);
+	wf_inbox_offer_again(draft);
+	draft->stopped = draft->wants_snapshot = true;
+}
+
+/*
  * A request to pause or to resume, logged with who asked and why.
  */
 static void
@@ -22,12 +55,15 @@ change_status(WfDraft *draft, WfOutput *output, const WfMail *mail)
 {
 	bool		pausing = strcmp(mail->event.name, "$pause") == 0;
 
+	if (!pausing && wf_object_get(mail->event.payload, "accept_state") != NULL)
+		accept_state(draft, output, mail);
 	if (draft->broken || (pausing && draft->row.status == WF_PAUSED) ||
 		(!pausing && draft->row.status != WF_PAUSED && draft->row.attempts == 0))
 		return;
 	(void) wf_draft_log_engine_event(draft, output, mail->event.name, mail->event.payload, mail);
 	wf_draft_clear_failures(draft);
 	draft->row.status = pausing ? WF_PAUSED : WF_RUNNING;
+	draft->row.unlogged = false;
 	draft->row_changed = true;
 	draft->stopped = draft->stopped || pausing;
 }
@@ -89,6 +125,7 @@ skip(WfDraft *draft, WfOutput *output, const WfMail *mail)
 	wf_draft_bury(draft, output, failing, psprintf("skipped: %s", reason != NULL ? reason : "no reason given"));
 	wf_draft_clear_failures(draft);
 	draft->row.status = WF_RUNNING;
+	draft->row.unlogged = false;
 	draft->row_changed = true;
 }
 

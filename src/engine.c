@@ -16,6 +16,7 @@
 #include <limits.h>
 
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -400,6 +401,38 @@ wf_engine_blame(const int64 *instance_ids, const int64 *seqs, int count)
 	wf_turn_blame(&turn, instance_ids, seqs, count);
 	wf_worker_commit();
 	MemoryContextReset(engine->turn_memory);
+}
+
+/*
+ * An instance is not as it was.  Where it could not be activated it pauses, as if it had been, and leaves memory without a
+ * snapshot: what is in the tables stays as it was found.
+ */
+void
+wf_engine_recheck(int64 instance_id)
+{
+	Engine	   *engine = my_engine();
+	WfTurn		turn;
+	bool		broken;
+
+	init_turn(&turn, engine, true, wf_worker_shards(), 1);
+	wf_worker_begin();
+	broken = wf_turn_recheck(&turn, instance_id);
+	wf_worker_commit();
+	if (broken)
+		wf_resident_drop(engine->residents, instance_id);
+	MemoryContextReset(engine->turn_memory);
+}
+
+void
+wf_engine_recheck_here(int64 instance_id, uint64 shards)
+{
+	Engine	   *engine = create_engine(CurrentMemoryContext, false);
+	WfTurn		turn;
+
+	init_turn(&turn, engine, false, shards, 1);
+	turn.userid = BOOTSTRAP_SUPERUSERID;
+	(void) wf_turn_recheck(&turn, instance_id);
+	MemoryContextDelete(engine->memory);
 }
 
 /*

@@ -24,6 +24,13 @@ extern void wf_engine_forget(void); /* the shards are given up: forgets every
 extern void wf_engine_blame(const int64 *instance_ids, const int64 *seqs, int count);	/* a worker died on
 																						 * these */
 
+extern void wf_engine_recheck(int64 instance_id);	/* it was found to be
+													 * wrong: pauses where it
+													 * cannot go on */
+
+/* the same inside the caller's transaction, which holds the lock of its shard, whatever the caller may do */
+extern void wf_engine_recheck_here(int64 instance_id, uint64 shards);
+
 /* run(): inside the caller's transaction; at most max events (negative: no limit); returns how many */
 extern int64 wf_engine_run(int64 max_events);
 

@@ -39,6 +39,8 @@ typedef struct Fork
 	WfFold		fold;			/* of its log */
 	MemoryContext memory;		/* where this is */
 	WfKept		kept;
+	bool		differs;		/* the fold from the copy, and that is not
+								 * accepted yet */
 } Fork;
 
 /*
@@ -55,6 +57,8 @@ fill_row(Fork *fork, const char *new_id, bool paused)
 	row->status = paused ? WF_PAUSED : WF_RUNNING;
 	row->attempts = row->crashes = 0;
 	row->cancelling = row->state_timers = false;
+	/* what its past says of its status was the source's */
+	row->unlogged = paused;
 	row->live_from = wf_clock_now();
 	row->closed_at = 0;
 	row->retry_at = DT_NOBEGIN;
@@ -171,7 +175,8 @@ copy_log(Fork *fork, Snapshot snapshot)
 }
 
 /*
- * A WfReplayVisitor: whether a cancel was deferred on the way, and snapshots to be kept.
+ * A WfReplayVisitor: whether a cancel was deferred on the way, and snapshots to be kept.  Goes on after a difference, which
+ * may have been accepted later.
  */
 static bool
 look_at_step(const WfLogRow *row, const WfFold *fold, const List *actions, bool diverged, void *arg)
@@ -183,9 +188,11 @@ look_at_step(const WfLogRow *row, const WfFold *fold, const List *actions, bool 
 	foreach(lc, actions)
 		if (((const WfAction *) lfirst(lc))->kind == WF_ACTION_DEFER_CANCEL)
 		fork->row.cancelling = true;
-	wf_snapshot_keep(&fork->kept, fold);
+	fork->differs = diverged || (fork->differs && wf_process_accepted_state(&row->event) == NULL);
+	if (!fork->differs)
+		wf_snapshot_keep(&fork->kept, fold);
 	MemoryContextSwitchTo(old);
-	return !diverged;
+	return true;
 }
 
 /*

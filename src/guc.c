@@ -25,6 +25,8 @@ int			wf_passivate_after = 600;
 int			wf_worker_memory = 262144;
 int			wf_batch_size = 8000;
 int			wf_max_crashes = 2;
+int			wf_scrub_rate = 100;
+int			wf_scrub_age = 86400;
 int			wf_max_cascade = 1000;
 int			wf_max_payload = 1048576;
 int			wf_max_state = 1048576;
@@ -102,6 +104,14 @@ define_worker_settings(void)
 							"Times that an instance may be what a worker died on before it is paused.",
 							NULL,
 							&wf_max_crashes, 2, 1, 1000, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("wfproc.scrub_rate",
+							"Rows of logs that an idle worker checks in a second, on average.",
+							"0: none.",
+							&wf_scrub_rate, 100, 0, 1000000, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("wfproc.scrub_age",
+							"Time after which an instance is checked again.",
+							NULL,
+							&wf_scrub_age, 86400, 1, INT_MAX / 1000, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("wfproc.max_cascade",
 							"How deep a chain of messages between processes may go within one turn.",
 							"What is beyond goes through the mailbox, to a later turn.",

@@ -15,6 +15,8 @@ extern int	wf_passivate_after;
 extern int	wf_worker_memory;
 extern int	wf_batch_size;
 extern int	wf_max_crashes;
+extern int	wf_scrub_rate;
+extern int	wf_scrub_age;
 
 /* limits */
 extern int	wf_max_payload;

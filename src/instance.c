@@ -49,6 +49,7 @@ enum
 	COL_STATUS,
 	COL_CANCELLING,
 	COL_STATE_TIMERS,
+	COL_UNLOGGED,
 	COL_STARTED_AT,
 	COL_LIVE_FROM,
 	COL_CLOSED_AT,
@@ -128,6 +129,7 @@ read_tuple(HeapTuple tuple, TupleDesc desc, WfInstance *instance)
 	instance->crashes = DatumGetInt32(values[COL_CRASHES - 1]);
 	instance->cancelling = DatumGetBool(values[COL_CANCELLING - 1]);
 	instance->state_timers = DatumGetBool(values[COL_STATE_TIMERS - 1]);
+	instance->unlogged = DatumGetBool(values[COL_UNLOGGED - 1]);
 	instance->started_at = DatumGetTimestampTz(values[COL_STARTED_AT - 1]);
 	instance->live_from = DatumGetTimestampTz(values[COL_LIVE_FROM - 1]);
 	instance->closed_at = nulls[COL_CLOSED_AT - 1] ? 0 : DatumGetTimestampTz(values[COL_CLOSED_AT - 1]);
@@ -364,6 +366,7 @@ insert_row(const WfStart *start, int64 instance_id, const char *id, int workflow
 	wf_row_set_text(values, nulls, COL_STATUS, wf_instance_status_name(WF_RUNNING));
 	wf_row_set(values, nulls, COL_CANCELLING, BoolGetDatum(false));
 	wf_row_set(values, nulls, COL_STATE_TIMERS, BoolGetDatum(false));
+	wf_row_set(values, nulls, COL_UNLOGGED, BoolGetDatum(false));
 	wf_row_set(values, nulls, COL_STARTED_AT, TimestampTzGetDatum(start->at));
 	wf_row_set(values, nulls, COL_LIVE_FROM, TimestampTzGetDatum(start->live_from));
 	wf_row_set_jsonb(values, nulls, COL_ATTRIBUTES, start->attributes);
@@ -481,6 +484,7 @@ set_changing(Datum *values, bool *nulls, const WfInstance *instance)
 	wf_row_set_text(values, nulls, COL_STATUS, wf_instance_status_name(instance->status));
 	wf_row_set(values, nulls, COL_CANCELLING, BoolGetDatum(instance->cancelling));
 	wf_row_set(values, nulls, COL_STATE_TIMERS, BoolGetDatum(instance->state_timers));
+	wf_row_set(values, nulls, COL_UNLOGGED, BoolGetDatum(instance->unlogged));
 	if (instance->closed_at != 0)
 		wf_row_set(values, nulls, COL_CLOSED_AT, TimestampTzGetDatum(instance->closed_at));
 	if (instance->retry_at != DT_NOBEGIN)
@@ -497,8 +501,8 @@ static HeapTuple
 changed_tuple(HeapTuple old, TupleDesc desc, const WfInstance *instance)
 {
 	static const int changing[] = {
-		COL_VERSION, COL_ATTEMPTS, COL_CRASHES, COL_STATUS, COL_CANCELLING, COL_STATE_TIMERS, COL_CLOSED_AT, COL_RETRY_AT,
-		COL_ATTRIBUTES, COL_RESULT, COL_ERROR
+		COL_VERSION, COL_ATTEMPTS, COL_CRASHES, COL_STATUS, COL_CANCELLING, COL_STATE_TIMERS, COL_UNLOGGED, COL_CLOSED_AT,
+		COL_RETRY_AT, COL_ATTRIBUTES, COL_RESULT, COL_ERROR
 	};
 	Datum		values[COLUMNS];
 	bool		nulls[COLUMNS];

@@ -34,6 +34,7 @@ typedef struct WfInstance
 	int			crashes;
 	bool		cancelling;		/* a cancel was deferred */
 	bool		state_timers;	/* it has ever set a timer with a state_key */
+	bool		unlogged;		/* its status is none that its log says */
 	TimestampTz started_at;		/* stamp of its start event */
 	TimestampTz live_from;
 	TimestampTz closed_at;		/* 0 where it is open */

@@ -76,6 +76,17 @@ wf_process_upgrade_to(const WfEvent *event)
 }
 
 /*
+ * The state that an $accept says is the one from here on; NULL: it is none, or its payload was erased.
+ */
+Jsonb *
+wf_process_accepted_state(const WfEvent *event)
+{
+	Jsonb	   *state = strcmp(event->name, "$accept") == 0 ? wf_object_get(event->payload, "state") : NULL;
+
+	return state != NULL && JB_ROOT_IS_OBJECT(state) ? state : NULL;
+}
+
+/*
  * Why a version cannot be run, for users.
  */
 char *
@@ -166,11 +177,18 @@ migrate(WfWorkflow *workflow, WfStep *step, Jsonb *state, int from, int to, Erro
 static WfStepEnd
 engine_step(WfWorkflow *workflow, WfStep *step, const WfFold *before, WfFold *after, ErrorData **error)
 {
+	Jsonb	   *accepted = wf_process_accepted_state(step->event);
 	int			version;
 
 	*after = *before;
 	after->seq = step->seq;
 	after->clock = step->now;
+	if (accepted != NULL)
+	{
+		after->state = accepted;
+		/* whatever a fold had before */
+		after->changed_seq = after->seq;
+	}
 	if (strcmp(step->event->name, "$upgrade") != 0)
 		return WF_STEP_DONE;
 	version = wf_process_upgrade_to(step->event);

@@ -36,6 +36,7 @@ extern int	wf_process_upgrade_to(const WfEvent *event);
 extern int	wf_process_next_on_way(WfWorkflow *workflow, int from, int to);
 extern char *wf_process_problem(const WfWorkflow *workflow, const WfVersion *version);
 extern const WfVersion *wf_process_blocked_by(WfWorkflow *workflow, int from, int to);
+extern Jsonb *wf_process_accepted_state(const WfEvent *event);
 extern bool wf_process_same_state(const Jsonb *a, const Jsonb *b);
 extern WfStepEnd wf_process_step(WfWorkflow *workflow, WfVersion *version, const WfInstance *instance,
 								 const WfFold *before, const WfEvent *event, bool replaying,

@@ -7,6 +7,9 @@
  *
  * The code is that of the version which handled each event, or one version's throughout: then $upgrade is a row like any
  * other, and changes neither code nor state.
+ *
+ * A row $accept says what the state is from there on, whatever came before it.  So a difference that is older is no difference
+ * any more, and where a fold cannot get to such a row it goes on from it; the chain of hashes must hold all the same.
  */
 #include "postgres.h"
 
@@ -28,6 +31,7 @@ typedef struct Replay
 	WfWorkflow *workflow;
 	WfVersion  *version;
 	bool		one_version;	/* it is that one throughout */
+	bool		whole;			/* goes on after a difference */
 	const WfInstance *instance;
 	Snapshot	snapshot;
 	WfReplayLimit limit;
@@ -95,12 +99,13 @@ static bool
 get_event(Replay *replay, const WfLogRow *row, WfEvent *event)
 {
 	bool		upgrade = strcmp(row->event.name, "$upgrade") == 0;
+	bool		needed = upgrade || strcmp(row->event.name, "$accept") == 0 || !WF_IS_ENGINE_EVENT(row->event.name);
 
 	*event = row->event;
 	if (replay->one_version && upgrade)
 		/* to no version */
 		event->payload = wf_check_empty_object();
-	else if (event->payload_sha256 != NULL && (upgrade || !WF_IS_ENGINE_EVENT(event->name)))
+	else if (event->payload_sha256 != NULL && needed)
 	{
 		get_stuck(replay, row->seq, "payload erased");
 		return false;
@@ -139,6 +144,8 @@ fold_row(Replay *replay, const WfLogRow *row, List **actions)
 	replay->differs = digest != row->digest;
 	if (replay->differs)
 		diverge(replay, row->seq, "digest differs");
+	else if (!replay->one_version && wf_process_accepted_state(&event) != NULL)
+		memset(replay->divergence, 0, sizeof(WfDivergence));
 	memcpy(after.hash, row->hash, WF_SHA256_LEN);
 	/* a state that was kept is still in the memory of the step that made it */
 	if (after.state == fold->state)
@@ -216,9 +223,9 @@ take_row(Replay *replay, const WfLogRow *row)
 	if (going && replay->visitor != NULL)
 		going = replay->visitor(row, replay->fold, actions, replay->differs, replay->visitor_arg);
 	else
-		going = going && replay->divergence->seq == 0;
+		going = going && (replay->whole || replay->divergence->seq == 0);
 	MemoryContextSwitchTo(replay->memory);
-	if (going && replay->kept != NULL)
+	if (going && replay->kept != NULL && replay->divergence->seq == 0)
 		wf_snapshot_keep(replay->kept, replay->fold);
 	return going;
 }
@@ -242,6 +249,7 @@ take_rows(void *arg)
 	WfLogScan  *scan = wf_eventlog_open(replay->instance->instance_id, replay->fold->seq, replay->snapshot);
 	WfLogRow	row;
 
+	replay->failed = false;
 	while (replay->fold->seq < replay->limit.upto && wf_eventlog_next(scan, &row))
 		if (!is_within(&replay->limit, &row) || !take_row(replay, &row))
 			break;
@@ -255,6 +263,64 @@ take_rows(void *arg)
 }
 
 /*
+ * Takes a row in without folding it, but for the state.
+ */
+void
+wf_replay_pass(WfFold *fold, const WfLogRow *row)
+{
+	fold->seq = fold->changed_seq = row->seq;
+	fold->clock = Max(fold->clock, row->event.at);
+	fold->started = fold->started || strcmp(row->event.name, "start") == 0;
+	if (strcmp(row->event.name, "$upgrade") == 0 && wf_process_upgrade_to(&row->event) != 0)
+		fold->version = wf_process_upgrade_to(&row->event);
+	memcpy(fold->hash, row->hash, WF_SHA256_LEN);
+}
+
+/*
+ * Whether a row has the hash and the seq that are due after the fold.
+ */
+static bool
+is_chained(const WfFold *fold, const WfLogRow *row)
+{
+	uint8		hash[WF_SHA256_LEN];
+
+	wf_eventlog_chain(fold->hash, row, hash);
+	return row->seq == fold->seq + 1 && memcmp(hash, row->hash, WF_SHA256_LEN) == 0;
+}
+
+/*
+ * After a difference: puts the fold before the next row that accepts it.  False where there is none within the limit, or the
+ * chain does not hold up to it.
+ */
+static bool
+skip_to_accepted(Replay *replay)
+{
+	WfFold		head = *replay->fold;
+	WfFold		before = head;
+	WfLogScan  *scan;
+	WfLogRow	row;
+	bool		found = false;
+
+	if (replay->divergence->seq == 0 || replay->one_version || replay->visitor != NULL)
+		return false;
+	scan = wf_eventlog_open(replay->instance->instance_id, head.seq, replay->snapshot);
+	while (!found && wf_eventlog_next(scan, &row) && is_within(&replay->limit, &row) && is_chained(&head, &row))
+	{
+		CHECK_FOR_INTERRUPTS();
+		found = wf_process_accepted_state(&row.event) != NULL;
+		before = head;
+		wf_replay_pass(&head, &row);
+	}
+	wf_eventlog_close(scan);
+	if (!found)
+		return false;
+	*replay->fold = before;
+	replay->fold->state = wf_check_empty_object();
+	memset(replay->divergence, 0, sizeof(WfDivergence));
+	return true;
+}
+
+/*
  * Folds.  The state that comes out is in the caller's memory context.
  */
 static void
@@ -265,14 +331,19 @@ fold_log(Replay *replay)
 	replay->memory = CurrentMemoryContext;
 	for (int i = 0; i < 2; i++)
 		replay->step_memory[i] = AllocSetContextCreate(CurrentMemoryContext, "wfproc replay", ALLOCSET_DEFAULT_SIZES);
-	wf_handler_stretch(take_rows, replay);
+	do
+		wf_handler_stretch(take_rows, replay);
+	while (skip_to_accepted(replay));
 	fold->state = memcpy(palloc(VARSIZE(fold->state)), fold->state, VARSIZE(fold->state));
 	for (int i = 0; i < 2; i++)
 		MemoryContextDelete(replay->step_memory[i]);
 }
 
-static void
-first_fold(const WfInstance *instance, WfFold *fold)
+/*
+ * The fold of an empty log.
+ */
+void
+wf_replay_first_fold(const WfInstance *instance, WfFold *fold)
 {
 	wf_process_init_fold(fold, instance->first_version);
 	wf_eventlog_first_hash(instance->id, fold->hash);
@@ -358,14 +429,14 @@ begin_at_snapshot(Replay *replay, bool past)
 	}
 	if (found)
 		return fold->seq;
-	first_fold(instance, fold);
+	wf_replay_first_fold(instance, fold);
 	return 0;
 }
 
 /*
  * Fills *fold with the present state, from the snapshot and the log after it; *snapshot_seq is the snapshot's, or 0.  Where
- * *divergence is set, *fold is where the fold stopped.  Where there was none to begin at, snapshots of the past are missing
- * too, and are noted in *kept, unless that is NULL.
+ * *divergence is set, *fold is what the present code leads to all the same, or where it got stuck.  Where there was none to begin
+ * at, snapshots of the past are missing too, and are noted in *kept, unless that is NULL.
  */
 void
 wf_replay_activate(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, WfFold *fold, int64 *snapshot_seq,
@@ -373,7 +444,7 @@ wf_replay_activate(WfWorkflow *workflow, const WfInstance *instance, Snapshot sn
 {
 	Replay		replay = {
 		.workflow = workflow,.instance = instance,.snapshot = snapshot,.limit = WF_REPLAY_NO_LIMIT,
-		.fold = fold,.divergence = divergence
+		.whole = true,.fold = fold,.divergence = divergence
 	};
 
 	memset(divergence, 0, sizeof(WfDivergence));
@@ -461,7 +532,7 @@ wf_replay_under(WfWorkflow *workflow, WfVersion *version, const WfInstance *inst
 
 	replay.limit.upto = upto;
 	memset(divergence, 0, sizeof(WfDivergence));
-	first_fold(instance, fold);
+	wf_replay_first_fold(instance, fold);
 	if (version != NULL)
 		fold->version = version->version;
 	fold_log(&replay);

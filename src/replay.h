@@ -36,6 +36,8 @@ typedef struct WfReplayLimit
 /* called for each event replayed; false stops */
 typedef bool (*WfReplayVisitor) (const WfLogRow *row, const WfFold *fold, const List *actions, bool diverged, void *arg);
 
+extern void wf_replay_first_fold(const WfInstance *instance, WfFold *fold);
+extern void wf_replay_pass(WfFold *fold, const WfLogRow *row);
 extern void wf_replay_activate(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, WfFold *fold,
 							   int64 *snapshot_seq, WfDivergence *divergence, WfKept *kept);
 extern void wf_replay_load(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, WfFold *fold,

@@ -6,7 +6,10 @@
 
 extern void wf_suspect_init(void);
 
-/* around each step; these cost a few stores, and in what is no worker they write to nobody's record */
+/*
+ * around each step; these cost a few stores, and in what is no worker they write to nobody's record.  seq 0: its log is being
+ * checked
+ */
 extern void wf_suspect_begin(int64 instance_id, int64 seq);
 extern void wf_suspect_end(void);
 

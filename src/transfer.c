@@ -225,6 +225,9 @@ put_instance(ReturnSetInfo *rows, const WfWorkflow *workflow, const WfInstance *
 	wf_object_optional(&parse, "parent", instance->parent);
 	wf_object_jsonb(&parse, "attributes", instance->attributes);
 	add_bool(&parse, "cancelling", instance->cancelling);
+	/* one that is open will be paused anyway */
+	if (instance->unlogged && WF_IS_CLOSED(instance->status))
+		add_bool(&parse, "unlogged", true);
 	if (instance->result != NULL)
 		wf_object_jsonb(&parse, "result", instance->result);
 	wf_object_optional(&parse, "error", instance->error);
@@ -446,6 +449,7 @@ take_status(Import *import)
 
 	if (!wf_instance_parse_status(get_text(import, "status"), &row->status))
 		bad_line(import, "has no known status");
+	row->unlogged = !WF_IS_CLOSED(row->status) || wf_object_get(import->line, "unlogged") != NULL;
 	if (WF_IS_CLOSED(row->status))
 		row->closed_at = get_finite_stamp(import, "closed_at");
 	else

@@ -59,8 +59,10 @@ load_fold(WfDraft *draft, Snapshot snapshot)
 		return;
 	}
 	wf_replay_activate(draft->workflow, &draft->row, snapshot, &draft->fold, &draft->snapshot_seq, &divergence, &draft->kept);
-	if (divergence.seq != 0)
-		wf_draft_break(draft, psprintf("diverged at seq " INT64_FORMAT ": %s", divergence.seq, divergence.reason));
+	if (divergence.seq == 0)
+		return;
+	wf_draft_break(draft, psprintf("diverged at seq " INT64_FORMAT ": %s", divergence.seq, divergence.reason));
+	draft->acceptable = divergence.stuck_seq == 0 && draft->fold.started;
 }
 
 /*
@@ -414,8 +416,12 @@ wf_turn_blame(WfTurn *turn, const int64 *instance_ids, const int64 *seqs, int co
 	begin(turn);
 	for (int i = 0; i < count; i++)
 	{
-		WfDraft    *draft = wf_lineup_find(turn->lineup, instance_ids[i]);
+		WfDraft    *draft;
 
+		if (seqs[i] == 0)
+			/* it was only being checked (scrub.c), and not by a step of its own */
+			continue;
+		draft = wf_lineup_find(turn->lineup, instance_ids[i]);
 		if (draft == NULL)
 		{
 			draft = wf_lineup_add(turn->lineup, instance_ids[i], DT_NOEND);
@@ -427,6 +433,26 @@ wf_turn_blame(WfTurn *turn, const int64 *instance_ids, const int64 *seqs, int co
 	wf_record_all(turn);
 	UnregisterSnapshot(turn->output.snapshot);
 	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Activates an instance from the tables, whether or not it is in memory, so that one whose log cannot be folded pauses.
+ * Returns whether that is so: then what is in memory is to be dropped once the transaction has committed.
+ */
+bool
+wf_turn_recheck(WfTurn *turn, int64 instance_id)
+{
+	MemoryContext old = MemoryContextSwitchTo(turn->memory);
+	WfDraft    *draft;
+
+	wf_workflow_refresh();
+	begin(turn);
+	draft = wf_lineup_add(turn->lineup, instance_id, DT_NOEND);
+	activate(turn, draft);
+	wf_record_all(turn);
+	UnregisterSnapshot(turn->output.snapshot);
+	MemoryContextSwitchTo(old);
+	return draft->broken && !draft->absent;
 }
 
 /*

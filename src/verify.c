@@ -1,11 +1,14 @@
 /*
- * verify.c: whether an instance's log, its snapshot and its code are what they were.
+ * verify.c: whether an instance's log, its snapshots, its row and its code are what they were.
  *
- * Called by verify() and verify_all(), through the caller's snapshot, read-only, on a standby too.  The log is read twice:
- * first all rows by themselves (the chain of hashes, what was erased, what is in the mailbox as well), then as a fold.
+ * Called by verify() and verify_all(), through the caller's snapshot, read-only, on a standby too; by resume() (accept.c);
+ * and by scrub.c, piece by piece: each piece may be another transaction with another snapshot, since a log only grows.  The
+ * log is read twice: first all rows by themselves (the chain of hashes, what was erased, what is in the mailbox as well), then
+ * as a fold.
  *
  * The payload of an event that redact() has erased cannot be folded.  So such a log is folded up to the first of those, and
- * then from the first snapshot after it on, its own or one of the past, up to the next; the chain covers all rows.
+ * then from the first snapshot after it on, its own or one of the past, up to the next; the chain covers all rows.  Where the
+ * log says by $accept that an older difference was accepted, the fold goes on there.
  */
 #include "postgres.h"
 
@@ -29,6 +32,7 @@
 #include "mailbox.h"
 #include "object.h"
 #include "process.h"
+#include "recheck.h"
 #include "rows.h"
 #include "snapshot.h"
 #include "spi.h"
@@ -54,19 +58,86 @@ typedef struct LogCheck
 	WfWorkflow *workflow;
 	const WfInstance *instance;
 	MemoryContext memory;
-	int64		seq;			/* the last row; 0: none */
-	TimestampTz clock;
-	uint8		hash[WF_SHA256_LEN];
+	int64		first_upto;		/* later rows came while this was under way */
+	WfFold		head;			/* of the rows so far, without a state */
 	WfDivergence bad;			/* the first row that does not fit */
 	WfDivergence bad_live;		/* the same for column live */
 	Numbers		mail;			/* of the mailbox */
 	Numbers		erased;			/* rows without a payload */
 	Numbers		redacted;		/* rows that a $redact names */
+	Numbers		redacted_since; /* ... that came while this was under way */
 	Numbers		upgrades;		/* versions that rows of the log switch to */
 	Numbers		upgrade_seqs;	/* ... and those rows */
+	List	   *accepted;		/* of WfFold *: before each $accept */
+	int64		accepted_erased;	/* the last $accept whose state was erased */
 	Numbers		lost;			/* erased rows that cannot be folded */
 	int64		first_lost;		/* the first of them; 0: none */
 } LogCheck;
+
+/* a snapshot, its own or one of the past, as the log is to lead to it */
+typedef struct SnapshotCheck
+{
+	bool		kept;			/* of the past */
+	int64		seq;
+	int64		changed_seq;
+	TimestampTz clock;
+	int			version;
+	uint8		state_sha256[WF_SHA256_LEN];
+	const char *problem;		/* NULL: none so far */
+	/* as the rows of the log have it */
+	TimestampTz log_clock;
+	int			log_version;
+	bool		engine_row;		/* its row has no actions */
+	int64		row_digest;
+} SnapshotCheck;
+
+/* what is compared while the log is folded */
+typedef struct FoldCheck
+{
+	MemoryContext memory;		/* of the fold's state; NULL: not begun */
+	WfFold		fold;
+	SnapshotCheck *snapshots;	/* by seq */
+	int			count;
+	int			next;
+	int64		bad_reply;		/* the first row whose reply is another; 0:
+								 * none */
+	/* where rows cannot be folded */
+	int			start;			/* the first snapshot that was not tried yet */
+	int64		lost;			/* the row that one is needed for */
+	const char *start_problem;	/* of a snapshot that is none */
+	bool		start_wrong;	/* one is, but not as it should be */
+} FoldCheck;
+
+/* done one after the other */
+typedef enum Part
+{
+	PART_BEGIN,
+	PART_MAILBOX,
+	PART_SNAPSHOTS,
+	PART_ROWS,
+	PART_CODE,
+	PART_FOLD,
+	PART_REST,
+	PART_END,
+	PARTS
+} Part;
+
+struct WfVerification
+{
+	MemoryContext memory;
+	Part		part;
+	bool		begun;			/* the part */
+	TimestampTz mail_from;		/* how far the mailbox was read */
+	int64		kept_after;		/* ... and the snapshots of the past */
+	WfVerifyPause pause;
+	void	   *pause_arg;
+	bool		paused;
+	WfFold		snapshot;		/* its own; state NULL: there is none */
+	LogCheck	log;
+	FoldCheck	check;
+	WfRecheck	recheck;
+	WfDivergence bad;			/* the finding */
+};
 
 static void
 add_number(Numbers *numbers, int64 value)
@@ -115,19 +186,122 @@ note_bad(WfDivergence *bad, MemoryContext memory, int64 seq, const char *reason)
 	bad->reason = MemoryContextStrdup(memory, reason);
 }
 
-static void
-read_mailbox(LogCheck *check, Snapshot snapshot)
+/*
+ * Whether to stop here for now.
+ */
+static bool
+is_paused(WfVerification *verification)
 {
-	WfMailScan *scan = wf_mailbox_open(check->instance->instance_id, DT_NOBEGIN, snapshot);
+	CHECK_FOR_INTERRUPTS();
+	verification->paused = verification->pause != NULL && verification->pause(verification->pause_arg);
+	return verification->paused;
+}
+
+static bool
+begin(WfVerification *verification, Snapshot snapshot)
+{
+	LogCheck   *log = &verification->log;
+
+	if (verification->pause != NULL)
+		log->first_upto = wf_eventlog_last(log->instance->instance_id, snapshot, NULL);
+	wf_replay_first_fold(log->instance, &log->head);
+	wf_replay_first_fold(log->instance, &verification->check.fold);
+	return true;
+}
+
+/*
+ * The numbers of all mail.  Goes on at the stamp at which it has stopped: what is read twice does no harm.
+ */
+static bool
+read_mailbox(WfVerification *verification, Snapshot snapshot)
+{
+	LogCheck   *log = &verification->log;
+	WfMailScan *scan = wf_mailbox_open(log->instance->instance_id, verification->mail_from, snapshot);
+	TimestampTz from = verification->mail_from;
 	WfMail		mail;
 
 	while (wf_mailbox_next(scan, &mail))
 	{
-		CHECK_FOR_INTERRUPTS();
-		add_number(&check->mail, mail.event.mail_id);
+		verification->mail_from = mail.event.at;
+		if (mail.event.at != from && is_paused(verification))
+			break;
+		add_number(&log->mail, mail.event.mail_id);
 	}
 	wf_mailbox_close(scan);
-	sort_numbers(&check->mail);
+	if (verification->paused)
+		return false;
+	sort_numbers(&log->mail);
+	return true;
+}
+
+static void
+add_snapshot(FoldCheck *check, const WfFold *fold, bool kept, const char *problem)
+{
+	SnapshotCheck *snapshot;
+
+	if ((check->count & (check->count - 1)) == 0)
+		check->snapshots = check->count == 0 ? palloc(sizeof(SnapshotCheck)) :
+			repalloc(check->snapshots, check->count * 2 * sizeof(SnapshotCheck));
+	snapshot = &check->snapshots[check->count++];
+	memset(snapshot, 0, sizeof(SnapshotCheck));
+	snapshot->kept = kept;
+	snapshot->seq = fold->seq;
+	snapshot->clock = fold->clock;
+	snapshot->version = fold->version;
+	snapshot->problem = problem;
+	snapshot->changed_seq = fold->changed_seq;
+	wf_hash_jsonb(fold->state, snapshot->state_sha256);
+}
+
+static int
+compare_snapshots(const void *a, const void *b)
+{
+	const SnapshotCheck *x = a;
+	const SnapshotCheck *y = b;
+
+	if (x->seq != y->seq)
+		return x->seq < y->seq ? -1 : 1;
+	return (int) y->kept - (int) x->kept;
+}
+
+/*
+ * Those of the past, after the last one that was read.  False: stopped for now.
+ */
+static bool
+read_kept(WfVerification *verification, Snapshot snapshot)
+{
+	WfKeptScan *scan = wf_snapshot_open_kept(verification->log.instance->instance_id, verification->kept_after, PG_INT64_MAX,
+											 snapshot);
+	const char *problem;
+	WfFold		fold;
+
+	while (wf_snapshot_next_kept(scan, ForwardScanDirection, &fold) && !is_paused(verification))
+	{
+		(void) wf_snapshot_read_kept(scan, &fold, &problem);
+		add_snapshot(&verification->check, &fold, true, problem);
+		pfree(fold.state);
+		verification->kept_after = fold.seq + 1;
+	}
+	wf_snapshot_close_kept(scan);
+	return !verification->paused;
+}
+
+/*
+ * Reads the snapshots of an instance.  Its own may be another one soon, so that its state is kept here.
+ */
+static bool
+read_snapshots(WfVerification *verification, Snapshot snapshot)
+{
+	FoldCheck  *check = &verification->check;
+	const char *problem;
+
+	if (!read_kept(verification, snapshot))
+		return false;
+	if (wf_snapshot_load(verification->log.instance->instance_id, snapshot, &verification->snapshot, &problem) || problem != NULL)
+		add_snapshot(check, &verification->snapshot, false, problem);
+	if (check->count > 1)
+		qsort(check->snapshots, check->count, sizeof(SnapshotCheck), compare_snapshots);
+	return true;
 }
 
 /*
@@ -141,7 +315,9 @@ check_erased(LogCheck *check, const WfLogRow *row)
 	if (!JB_ROOT_IS_OBJECT(row->event.payload) || JB_ROOT_COUNT(row->event.payload) != 0)
 		note_bad(&check->bad, check->memory, row->seq, "payload changed: it is said to be erased");
 	add_number(&check->erased, row->seq);
-	if (WF_IS_ENGINE_EVENT(row->event.name) && strcmp(row->event.name, "$upgrade") != 0)
+	if (strcmp(row->event.name, "$accept") == 0)
+		check->accepted_erased = row->seq;
+	else if (WF_IS_ENGINE_EVENT(row->event.name) && strcmp(row->event.name, "$upgrade") != 0)
 		return;
 	if (check->first_lost == 0)
 		check->first_lost = row->seq;
@@ -170,11 +346,11 @@ static void
 check_columns(LogCheck *check, const WfLogRow *row)
 {
 	check_erased(check, row);
-	if (row->event.mail_id != 0 && has_number(&check->mail, row->event.mail_id))
+	if (row->event.mail_id != 0 && row->seq <= check->first_upto && has_number(&check->mail, row->event.mail_id))
 		note_bad(&check->bad, check->memory, row->seq,
 				 psprintf("event " INT64_FORMAT " is in the mailbox as well", row->event.mail_id));
 	if (strcmp(row->event.name, "$redact") == 0)
-		add_number(&check->redacted, redacted_seq(row->event.payload));
+		add_number(row->seq <= check->first_upto ? &check->redacted : &check->redacted_since, redacted_seq(row->event.payload));
 	if (strcmp(row->event.name, "$upgrade") == 0)
 	{
 		add_number(&check->upgrades, wf_process_upgrade_to(&row->event));
@@ -183,8 +359,23 @@ check_columns(LogCheck *check, const WfLogRow *row)
 	if (strcmp(row->event.name, "$fork") == 0)
 		/* what comes before it was another instance's */
 		memset(&check->bad_live, 0, sizeof(WfDivergence));
-	else if (row->live != (check->clock >= check->instance->live_from))
+	else if (row->live != (check->head.clock >= check->instance->live_from))
 		note_bad(&check->bad_live, check->memory, row->seq, "row changed: live differs");
+}
+
+/*
+ * Keeps where a fold can go on.
+ */
+static void
+note_accepted(LogCheck *check, const WfLogRow *row)
+{
+	WfFold	   *before;
+
+	if (wf_process_accepted_state(&row->event) == NULL)
+		return;
+	before = palloc(sizeof(WfFold));
+	*before = check->head;
+	check->accepted = lappend(check->accepted, before);
 }
 
 /*
@@ -194,23 +385,23 @@ static bool
 check_row(LogCheck *check, const WfLogRow *row)
 {
 	uint8		hash[WF_SHA256_LEN];
+	int64		last = check->head.seq;
 
-	if (row->seq != check->seq + 1)
+	if (row->seq != last + 1)
 	{
 		/* numbers are unique, so what is out of order is below the first */
-		note_bad(&check->bad, check->memory, row->seq <= check->seq ? row->seq : check->seq + 1,
-				 row->seq <= check->seq ? "row added" : "row missing");
+		note_bad(&check->bad, check->memory, row->seq <= last ? row->seq : last + 1,
+				 row->seq <= last ? "row added" : "row missing");
 		return false;
 	}
-	wf_eventlog_chain(check->hash, row, hash);
+	wf_eventlog_chain(check->head.hash, row, hash);
 	if (memcmp(hash, row->hash, WF_SHA256_LEN) != 0)
 	{
 		note_bad(&check->bad, check->memory, row->seq, "hash differs");
 		return false;
 	}
-	check->seq = row->seq;
-	check->clock = Max(check->clock, row->event.at);
-	memcpy(check->hash, row->hash, WF_SHA256_LEN);
+	note_accepted(check, row);
+	wf_replay_pass(&check->head, row);
 	check_columns(check, row);
 	return true;
 }
@@ -234,35 +425,60 @@ static void
 check_redactions(LogCheck *check)
 {
 	sort_numbers(&check->redacted);
+	sort_numbers(&check->redacted_since);
 	for (int i = 0; i < check->erased.count; i++)
-		if (!has_number(&check->redacted, check->erased.values[i]))
+		if (!has_number(&check->redacted, check->erased.values[i]) && !has_number(&check->redacted_since, check->erased.values[i]))
 			note_earlier(check, check->erased.values[i], "payload changed: it was erased without a $redact");
 	for (int i = 0; i < check->redacted.count; i++)
 		if (!has_number(&check->erased, check->redacted.values[i]))
 			note_earlier(check, check->redacted.values[i], "payload changed: it is there again after a $redact");
 }
 
+/*
+ * What the snapshots of this seq must be like for one that no fold leads to.
+ */
 static void
-check_log(LogCheck *check, Snapshot snapshot)
+note_snapshots(FoldCheck *check, const WfFold *head, const WfLogRow *row)
 {
-	WfLogScan  *scan;
+	while (check->next < check->count && check->snapshots[check->next].seq < row->seq)
+		check->next++;
+	for (int i = check->next; i < check->count && check->snapshots[i].seq == row->seq; i++)
+	{
+		check->snapshots[i].log_clock = head->clock;
+		check->snapshots[i].log_version = head->version;
+		check->snapshots[i].engine_row = WF_IS_ENGINE_EVENT(row->event.name);
+		check->snapshots[i].row_digest = row->digest;
+	}
+}
+
+/*
+ * All rows by themselves.
+ */
+static bool
+check_log(WfVerification *verification, Snapshot snapshot)
+{
+	LogCheck   *check = &verification->log;
+	WfLogScan  *scan = wf_eventlog_open(check->instance->instance_id, check->head.seq > 0 ? check->head.seq : PG_INT64_MIN, snapshot);
 	WfLogRow	row;
 	bool		whole = true;
 
-	read_mailbox(check, snapshot);
-	check->clock = DT_NOBEGIN;
-	wf_eventlog_first_hash(check->instance->id, check->hash);
-	scan = wf_eventlog_open(check->instance->instance_id, PG_INT64_MIN, snapshot);
-	while (whole && wf_eventlog_next(scan, &row))
+	while (whole && wf_eventlog_next(scan, &row) && !is_paused(verification))
 	{
-		CHECK_FOR_INTERRUPTS();
 		whole = check_row(check, &row);
+		if (!whole)
+			break;
+		note_snapshots(&verification->check, &check->head, &row);
+		wf_recheck_row(&verification->recheck, &row, check->head.clock);
 	}
 	wf_eventlog_close(scan);
+	if (verification->paused)
+		return false;
 	if (whole)
 		check_redactions(check);
 	if (check->bad_live.reason != NULL && (check->bad.reason == NULL || check->bad_live.seq < check->bad.seq))
 		check->bad = check->bad_live;
+	verification->check.next = 0;
+	return true;
 }
 
 /*
@@ -372,80 +588,12 @@ check_code(const LogCheck *check, WfDivergence *bad)
 	return bad->reason == NULL;
 }
 
-/* a snapshot, its own or one of the past, as the log is to lead to it */
-typedef struct SnapshotCheck
+static bool
+find_code_problem(WfVerification *verification, Snapshot snapshot)
 {
-	bool		kept;			/* of the past */
-	int64		seq;
-	int64		changed_seq;
-	TimestampTz clock;
-	int			version;
-	uint8		state_sha256[WF_SHA256_LEN];
-	const char *problem;		/* NULL: none so far */
-} SnapshotCheck;
-
-/* what is compared while the log is folded */
-typedef struct FoldCheck
-{
-	SnapshotCheck *snapshots;	/* by seq */
-	int			count;
-	int			next;
-	int64		bad_reply;		/* the first row whose reply is another; 0:
-								 * none */
-} FoldCheck;
-
-static void
-add_snapshot(FoldCheck *check, const WfFold *fold, bool kept, const char *problem)
-{
-	SnapshotCheck *snapshot;
-
-	if ((check->count & (check->count - 1)) == 0)
-		check->snapshots = check->count == 0 ? palloc(sizeof(SnapshotCheck)) :
-			repalloc(check->snapshots, check->count * 2 * sizeof(SnapshotCheck));
-	snapshot = &check->snapshots[check->count++];
-	snapshot->kept = kept;
-	snapshot->seq = fold->seq;
-	snapshot->clock = fold->clock;
-	snapshot->version = fold->version;
-	snapshot->problem = problem;
-	snapshot->changed_seq = fold->changed_seq;
-	wf_hash_jsonb(fold->state, snapshot->state_sha256);
-}
-
-static int
-compare_snapshots(const void *a, const void *b)
-{
-	const SnapshotCheck *x = a;
-	const SnapshotCheck *y = b;
-
-	if (x->seq != y->seq)
-		return x->seq < y->seq ? -1 : 1;
-	return (int) y->kept - (int) x->kept;
-}
-
-/*
- * Reads the snapshots of an instance.
- */
-static void
-read_snapshots(const LogCheck *log, Snapshot snapshot, FoldCheck *check)
-{
-	int64		instance_id = log->instance->instance_id;
-	WfKeptScan *scan = wf_snapshot_open_kept(instance_id, PG_INT64_MIN, PG_INT64_MAX, snapshot);
-	const char *problem;
-	WfFold		fold;
-
-	while (wf_snapshot_next_kept(scan, ForwardScanDirection, &fold))
-	{
-		CHECK_FOR_INTERRUPTS();
-		(void) wf_snapshot_read_kept(scan, &fold, &problem);
-		add_snapshot(check, &fold, true, problem);
-		pfree(fold.state);
-	}
-	wf_snapshot_close_kept(scan);
-	if (wf_snapshot_load(instance_id, snapshot, &fold, &problem) || problem != NULL)
-		add_snapshot(check, &fold, false, problem);
-	if (check->count > 1)
-		qsort(check->snapshots, check->count, sizeof(SnapshotCheck), compare_snapshots);
+	if (check_code(&verification->log, &verification->bad))
+		memset(&verification->bad, 0, sizeof(WfDivergence));
+	return true;
 }
 
 static bool
@@ -494,12 +642,18 @@ check_snapshots(FoldCheck *check, const WfFold *fold)
 static bool
 check_step(const WfLogRow *row, const WfFold *fold, const List *actions, bool diverged, void *arg)
 {
-	FoldCheck  *check = arg;
+	WfVerification *verification = arg;
+	FoldCheck  *check = &verification->check;
 
+	if (diverged)
+		return false;
 	check_snapshots(check, fold);
-	if (!diverged && check->bad_reply == 0 && !same_reply(row->reply, actions))
+	if (check->bad_reply == 0 && !same_reply(row->reply, actions))
 		check->bad_reply = row->seq;
-	return !diverged;
+	if (row->seq > verification->log.head.seq)
+		wf_recheck_row(&verification->recheck, row, fold->clock);
+	wf_recheck_step(&verification->recheck, row, fold->clock, actions);
+	return !is_paused(verification);
 }
 
 /*
@@ -530,30 +684,17 @@ gives_digest(Jsonb *state, int64 digest)
  * only where the last is an event of the engine's own, which has no actions: redact() takes a snapshot right there.
  */
 static const char *
-snapshot_problem(const LogCheck *log, Snapshot snapshot, const WfFold *fold)
+snapshot_problem(const SnapshotCheck *snapshot, const WfFold *fold)
 {
-	WfLogScan  *scan = wf_eventlog_open(log->instance->instance_id, 0, snapshot);
-	TimestampTz clock = DT_NOBEGIN;
-	const char *problem = NULL;
-	int64		version = log->upgrades.count == 0 ? log->instance->version : 0;
-	WfLogRow	row;
-
-	while (wf_eventlog_next(scan, &row) && row.seq <= fold->seq)
-	{
-		clock = Max(clock, row.event.at);
-		if (row.seq == fold->seq && WF_IS_ENGINE_EVENT(row.event.name) && !gives_digest(fold->state, row.digest))
-			problem = "its state does not have the digest of its row";
-	}
-	wf_eventlog_close(scan);
-	for (int i = 0; i < log->upgrades.count && log->upgrade_seqs.values[i] <= fold->seq; i++)
-		version = log->upgrades.values[i];
-	if (clock != fold->clock)
-		problem = "its clock is not the log's";
-	else if (version != 0 && version != fold->version)
-		problem = "its version is not the log's";
-	else if (fold->changed_seq < 1 || fold->changed_seq > fold->seq)
-		problem = "the log has no such changed_seq";
-	return problem;
+	if (snapshot->log_clock != fold->clock)
+		return "its clock is not the log's";
+	if (snapshot->log_version != fold->version)
+		return "its version is not the log's";
+	if (fold->changed_seq < 1 || fold->changed_seq > fold->seq)
+		return "the log has no such changed_seq";
+	if (snapshot->engine_row && !gives_digest(fold->state, snapshot->row_digest))
+		return "its state does not have the digest of its row";
+	return NULL;
 }
 
 /*
@@ -569,112 +710,329 @@ next_lost(const LogCheck *log, int64 from)
 }
 
 /*
- * Reads a snapshot whose place is known.
+ * Fills *fold, in the memory of the fold, from a snapshot whose place is known.  False: it has gone.
+ */
+static bool
+load_snapshot(WfVerification *verification, Snapshot snapshot, const SnapshotCheck *which, WfFold *fold)
+{
+	MemoryContext memory = AllocSetContextCreate(verification->memory, "wfproc verify fold", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(memory);
+	WfKeptScan *scan;
+	const char *problem;
+	bool		found = !which->kept;
+
+	if (which->kept)
+	{
+		scan = wf_snapshot_open_kept(verification->log.instance->instance_id, which->seq, which->seq, snapshot);
+		found = wf_snapshot_next_kept(scan, ForwardScanDirection, fold) && wf_snapshot_read_kept(scan, fold, &problem);
+		wf_snapshot_close_kept(scan);
+	}
+	else
+		*fold = verification->snapshot;
+	MemoryContextSwitchTo(old);
+	if (verification->check.memory != NULL)
+		MemoryContextDelete(verification->check.memory);
+	verification->check.memory = memory;
+	return found;
+}
+
+/*
+ * Goes on with a fold whose state is elsewhere; the rows in between are not folded.
  */
 static void
-load_snapshot(const LogCheck *log, Snapshot snapshot, const SnapshotCheck *which, WfFold *fold)
+skip_to(WfVerification *verification, const WfFold *fold)
 {
-	const char *problem;
-	WfKeptScan *scan;
+	wf_recheck_skip(&verification->recheck, fold->seq);
+	verification->check.fold = *fold;
+	memset(&verification->bad, 0, sizeof(WfDivergence));
+}
 
-	if (!which->kept)
+/*
+ * Whether the log says that the difference was accepted later; then that is where the fold goes on.  Where the state was
+ * erased since, it can go on only from a snapshot.
+ */
+static bool
+was_accepted(WfVerification *verification)
+{
+	LogCheck   *log = &verification->log;
+	ListCell   *lc;
+
+	foreach(lc, log->accepted)
 	{
-		(void) wf_snapshot_load(log->instance->instance_id, snapshot, fold, &problem);
-		return;
+		WfFold	   *before = lfirst(lc);
+
+		if (before->seq < verification->bad.seq)
+			continue;
+		before->state = wf_check_empty_object();
+		skip_to(verification, before);
+		return true;
 	}
-	scan = wf_snapshot_open_kept(log->instance->instance_id, which->seq, which->seq, snapshot);
-	if (wf_snapshot_next_kept(scan, ForwardScanDirection, fold))
-		(void) wf_snapshot_read_kept(scan, fold, &problem);
-	wf_snapshot_close_kept(scan);
+	if (log->accepted_erased > verification->bad.seq)
+		memset(&verification->bad, 0, sizeof(WfDivergence));
+	return false;
+}
+
+/*
+ * Folds on up to a row.  False: stopped for now.  The state before is needed until there is the next one.
+ */
+static bool
+fold_on(WfVerification *verification, Snapshot snapshot, int64 upto)
+{
+	LogCheck   *log = &verification->log;
+	FoldCheck  *check = &verification->check;
+
+	do
+	{
+		MemoryContext old_memory = check->memory;
+
+		check->memory = AllocSetContextCreate(verification->memory, "wfproc verify fold", ALLOCSET_DEFAULT_SIZES);
+		MemoryContextSwitchTo(check->memory);
+		wf_replay_on(log->workflow, log->instance, snapshot, upto, check_step, verification, &check->fold, &verification->bad);
+		MemoryContextSwitchTo(verification->memory);
+		if (old_memory != NULL)
+			MemoryContextDelete(old_memory);
+		if (verification->paused)
+			return false;
+	} while (verification->bad.reason != NULL && was_accepted(verification));
+	return true;
+}
+
+/*
+ * The log as a fold, up to the first row that cannot be folded.
+ */
+static bool
+check_fold(WfVerification *verification, Snapshot snapshot)
+{
+	int64		first_lost = verification->log.first_lost;
+
+	if (verification->bad.reason != NULL)
+		return true;
+	return fold_on(verification, snapshot, first_lost == 0 ? PG_INT64_MAX : first_lost - 1);
+}
+
+/*
+ * Puts the fold at the first good snapshot after the row that cannot be folded.  False: there is none.
+ */
+static bool
+find_start(WfVerification *verification, Snapshot snapshot)
+{
+	FoldCheck  *check = &verification->check;
+	WfFold		fold;
+
+	for (; check->start < check->count; check->start++)
+	{
+		SnapshotCheck *start = &check->snapshots[check->start];
+
+		if (start->seq < check->lost)
+			continue;
+		if (start->problem != NULL)
+		{
+			check->start_problem = start->problem;
+			continue;
+		}
+		if (!load_snapshot(verification, snapshot, start, &fold))
+		{
+			check->start_problem = "it has gone";
+			continue;
+		}
+		start->problem = snapshot_problem(start, &fold);
+		check->start_wrong = start->problem != NULL;
+		if (check->start_wrong)
+			continue;
+		check->lost = next_lost(&verification->log, start->seq + 1);
+		check->next = check->start++;
+		check_snapshots(check, &fold);
+		skip_to(verification, &fold);
+		return true;
+	}
+	return false;
 }
 
 /*
  * A log with rows that cannot be folded: goes on from the first good snapshot after each, to the next such row.
  */
-static void
-fold_rest(const LogCheck *log, Snapshot snapshot, FoldCheck *check, WfDivergence *bad)
+static bool
+check_rest(WfVerification *verification, Snapshot snapshot)
 {
-	int64		lost = log->first_lost;
-	const char *problem = NULL; /* of a snapshot that is none */
-	bool		wrong = false;	/* one is, but not as it should be */
+	LogCheck   *log = &verification->log;
+	FoldCheck  *check = &verification->check;
+	WfDivergence *bad = &verification->bad;
 
-	for (int i = 0; i < check->count && bad->reason == NULL; i++)
+	if (bad->reason != NULL || log->first_lost == 0 || log->bad.reason != NULL)
+		return true;
+	check->lost = Max(check->lost, log->first_lost);
+	while (bad->reason == NULL && (verification->begun || find_start(verification, snapshot)))
 	{
-		SnapshotCheck *start = &check->snapshots[i];
-		WfFold		fold;
-
-		if (start->seq < lost)
-			continue;
-		if (start->problem != NULL)
-		{
-			problem = start->problem;
-			continue;
-		}
-		load_snapshot(log, snapshot, start, &fold);
-		start->problem = snapshot_problem(log, snapshot, &fold);
-		wrong = start->problem != NULL;
-		if (wrong)
-			continue;
-		lost = next_lost(log, start->seq + 1);
-		check->next = i;
-		check_snapshots(check, &fold);
-		wf_replay_on(log->workflow, log->instance, snapshot, lost == PG_INT64_MAX ? lost : lost - 1, check_step, check,
-					 &fold, bad);
+		verification->begun = true;
+		if (!fold_on(verification, snapshot, check->lost == PG_INT64_MAX ? check->lost : check->lost - 1))
+			return false;
+		verification->begun = false;
 	}
-	if (bad->reason != NULL || lost == PG_INT64_MAX || wrong)
-		return;
-	bad->seq = lost;
-	bad->reason = psprintf("payload erased, and no snapshot after it%s%s", problem != NULL ? ": " : "",
-						   problem != NULL ? problem : "");
+	if (bad->reason != NULL || check->lost == PG_INT64_MAX || check->start_wrong)
+		return true;
+	bad->seq = check->lost;
+	bad->reason = psprintf("payload erased, and no snapshot after it%s%s", check->start_problem != NULL ? ": " : "",
+						   check->start_problem != NULL ? check->start_problem : "");
+	return true;
 }
 
 /*
- * Folds the log.  Its own faults go before those of snapshots.
+ * What is wrong with snapshots; the log is as it was.
  */
 static void
-check_fold(const LogCheck *log, Snapshot snapshot, WfDivergence *bad)
+take_snapshot_problem(WfVerification *verification)
 {
-	FoldCheck	check = {0};
-	WfFold		fold;
+	const FoldCheck *check = &verification->check;
 
-	read_snapshots(log, snapshot, &check);
-	wf_replay_all(log->workflow, log->instance, snapshot, log->first_lost == 0 ? PG_INT64_MAX : log->first_lost - 1, check_step,
-				  &check, &fold, bad);
-	if (bad->reason == NULL && log->first_lost != 0 && log->bad.reason == NULL)
-		fold_rest(log, snapshot, &check, bad);
-	if (check.bad_reply != 0 && (bad->reason == NULL || check.bad_reply < bad->seq))
+	for (int i = 0; i < check->count && verification->bad.reason == NULL; i++)
 	{
-		bad->seq = check.bad_reply;
-		bad->reason = "row changed: reply differs";
-	}
-	for (int i = 0; i < check.count && bad->reason == NULL && log->bad.reason == NULL; i++)
-	{
-		if (check.snapshots[i].problem == NULL)
+		if (check->snapshots[i].problem == NULL)
 			continue;
-		bad->seq = check.snapshots[i].seq;
-		bad->reason = psprintf("snapshot differs: %s", check.snapshots[i].problem);
+		verification->bad.seq = check->snapshots[i].seq;
+		verification->bad.reason = psprintf("snapshot differs: %s", check->snapshots[i].problem);
 	}
+}
+
+/*
+ * What is wrong with the instance's row, read with the snapshot with which the end of the log was.
+ */
+static void
+check_instance(WfVerification *verification, Snapshot snapshot)
+{
+	const WfFold *fold = &verification->check.fold;
+	WfInstance	instance;
+	const char *problem;
+
+	if (!wf_instance_read(verification->log.instance->instance_id, snapshot, &instance))
+		return;
+	problem = wf_recheck_instance(&verification->recheck, &instance, fold, &verification->bad.seq);
+	if (problem != NULL)
+		verification->bad.reason = psprintf("instance differs: %s", problem);
+}
+
+/*
+ * What comes first is the finding.  Faults of the log go before those of snapshots, and those before the instance's.
+ */
+static bool
+conclude(WfVerification *verification, Snapshot snapshot)
+{
+	const LogCheck *log = &verification->log;
+	WfDivergence *bad = &verification->bad;
+	int64		bad_reply = verification->check.bad_reply;
+
+	if (bad_reply != 0 && (bad->reason == NULL || bad_reply < bad->seq))
+	{
+		bad->seq = bad_reply;
+		bad->reason = pstrdup("row changed: reply differs");
+	}
+	if (log->bad.reason != NULL && (bad->reason == NULL || log->bad.seq <= bad->seq))
+		*bad = log->bad;
+	if (bad->reason == NULL)
+		take_snapshot_problem(verification);
+	if (bad->reason == NULL)
+		check_instance(verification, snapshot);
+	return true;
+}
+
+/*
+ * Begins to check an instance, which must stay.  What it takes is in the current memory context.
+ */
+WfVerification *
+wf_verify_begin(const WfInstance *instance)
+{
+	WfVerification *verification = palloc0(sizeof(WfVerification));
+
+	verification->memory = CurrentMemoryContext;
+	verification->mail_from = DT_NOBEGIN;
+	verification->kept_after = PG_INT64_MIN;
+	verification->log.instance = instance;
+	verification->log.memory = CurrentMemoryContext;
+	verification->log.first_upto = PG_INT64_MAX;
+	wf_recheck_init(&verification->recheck);
+	return verification;
+}
+
+/*
+ * Goes on until all is checked: true; or until pause, which is asked before each row, says to stop for now: false.  Where it
+ * is NULL, all is done at one go.
+ */
+bool
+wf_verify_go_on(WfVerification *verification, WfWorkflow *workflow, Snapshot snapshot, WfVerifyPause pause, void *arg)
+{
+	static bool (*const parts[PARTS]) (WfVerification *verification, Snapshot snapshot) = {
+		[PART_BEGIN] = begin,
+		[PART_MAILBOX] = read_mailbox,
+		[PART_SNAPSHOTS] = read_snapshots,
+		[PART_ROWS] = check_log,
+		[PART_CODE] = find_code_problem,
+		[PART_FOLD] = check_fold,
+		[PART_REST] = check_rest,
+		[PART_END] = conclude
+	};
+	MemoryContext old = MemoryContextSwitchTo(verification->memory);
+
+	verification->log.workflow = workflow;
+	verification->pause = pause;
+	verification->pause_arg = arg;
+	verification->paused = false;
+	while (verification->part < PARTS && parts[verification->part] (verification, snapshot))
+	{
+		verification->part++;
+		verification->begun = false;
+	}
+	MemoryContextSwitchTo(old);
+	return verification->part == PARTS;
+}
+
+/*
+ * The first thing that does not fit; its reason is NULL where all does.
+ */
+const WfDivergence *
+wf_verify_finding(const WfVerification *verification)
+{
+	return &verification->bad;
+}
+
+/*
+ * The same as far as the rows of the log say it by themselves, without any code.
+ */
+const WfDivergence *
+wf_verify_rows(const WfVerification *verification)
+{
+	return &verification->log.bad;
+}
+
+/*
+ * How far the log was folded.
+ */
+int64
+wf_verify_seq(const WfVerification *verification)
+{
+	return Max(verification->check.fold.seq, verification->log.head.seq);
+}
+
+/*
+ * Whether what was found may be so because somebody has erased a payload while the check was under way: check again.
+ */
+bool
+wf_verify_is_void(const WfVerification *verification)
+{
+	return verification->bad.reason != NULL && verification->pause != NULL &&
+		strncmp(verification->bad.reason, "payload erased", strlen("payload erased")) == 0;
 }
 
 /*
  * Checks an instance; *bad is the first thing that does not fit, its reason NULL where all does.  Reasons are words, some
  * with what they are about: row missing, row added, hash differs, row changed, payload changed, payload erased, digest differs,
- * handler failed, snapshot differs, code changed, code cannot be run.  In the current memory context.
+ * handler failed, snapshot differs, code changed, code cannot be run, instance differs.  In the current memory context.
  */
 void
 wf_verify_instance(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, WfDivergence *bad)
 {
-	LogCheck	log = {.workflow = workflow,.instance = instance,.memory = CurrentMemoryContext};
+	WfVerification *verification = wf_verify_begin(instance);
 
-	memset(bad, 0, sizeof(WfDivergence));
-	check_log(&log, snapshot);
-	if (check_code(&log, bad))
-	{
-		memset(bad, 0, sizeof(WfDivergence));
-		check_fold(&log, snapshot, bad);
-	}
-	if (log.bad.reason != NULL && (bad->reason == NULL || log.bad.seq <= bad->seq))
-		*bad = log.bad;
+	(void) wf_verify_go_on(verification, workflow, snapshot, NULL, NULL);
+	*bad = *wf_verify_finding(verification);
 }
 
 static void

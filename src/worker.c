@@ -43,6 +43,7 @@
 #include "gate.h"
 #include "guc.h"
 #include "registry.h"
+#include "scrub.h"
 #include "suspect.h"
 #include "worker.h"
 
@@ -288,6 +289,7 @@ static void
 release_shards(void)
 {
 	wf_engine_forget();
+	wf_scrub_forget();
 	wf_registry_hold_shards(0);
 	LockReleaseAll(DEFAULT_LOCKMETHOD, true);
 	held_shards = uncounted_shards = 0;
@@ -365,7 +367,10 @@ count_dead(void)
 	while ((count = wf_suspect_take(uncounted_shards, instance_ids, seqs, MAX_SUSPECTS)) > 0)
 	{
 		if (tries++ < MAX_COUNT_TRIES)
+		{
 			wf_engine_blame(instance_ids, seqs, count);
+			wf_scrub_blame(instance_ids, seqs, count);
+		}
 		else
 			ereport(WARNING,
 					(errmsg("wfproc: could not note down which instances a worker died on"),
@@ -388,6 +393,7 @@ leave_if_unwanted(void)
 		ProcessConfigFile(PGC_SIGHUP);
 		assert_settings();
 		next_sweep = Min(next_sweep, monotonic_ms() + wf_sweep_interval);
+		wf_scrub_hurry();
 	}
 	if (!wf_enabled || my_share >= wf_workers || wf_registry_should_stop())
 		leave(WF_LEFT_STOPPED);
@@ -470,6 +476,7 @@ time_to_sleep(void)
 	if (statistics_due != 0)
 		ms = Min(ms, statistics_due - now);
 	ms = Min(ms, passivation_interval());
+	ms = Min(ms, wf_scrub_wait());
 	return (long) Max(ms, 0);
 }
 
@@ -517,7 +524,8 @@ work_once(void)
 	worked = wf_engine_work();
 	worked |= wf_engine_passivate();
 	report_statistics();
-	if (!worked)
+	/* only who has nothing else to do */
+	if (!worked && !wf_scrub_work())
 		sleep_until_due();
 }
 
@@ -553,6 +561,7 @@ recover(MemoryContext memory)
 	if (!is_harmless(sqlerrcode))
 	{
 		wf_engine_forget();
+		wf_scrub_forget();
 		wf_engine_sweep(held_shards);
 	}
 	pgstat_report_activity(STATE_IDLE, NULL);
