@@ -46,7 +46,7 @@ SELECT pg_describe_object(m.classid, m.objid, 0) FROM members m
 WHERE obj_description(m.objid, m.classid::regclass::name) IS NULL AND m.classid NOT IN ('pg_type'::regclass, 'pg_namespace'::regclass);
 SELECT count(*) > 50, string_agg(DISTINCT classid::regclass::text, ' ' ORDER BY classid::regclass::text) FROM members;
 
-\echo '--- I18: relations; no reg* columns; keys in collation "C"; all tables but home are dumped'
+\echo '--- I18: relations; no reg* columns; keys in collation "C"; all tables but home and scrub are dumped'
 SELECT c.relkind, c.relname, c.relacl IS NOT NULL OR NULL AS acl, c.relpersistence, c.relrowsecurity OR NULL AS rls,
        c.reloptions
 FROM members m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid WHERE c.relkind <> 'i'

@@ -28,12 +28,24 @@ is_of_the_code(const char *reason)
 	return false;
 }
 
+/*
+ * A finding in words that may go into the server's log: what a handler raises may quote a payload.
+ */
+char *
+wf_accept_loggable(const char *reason)
+{
+	const char *failed = "handler failed";
+
+	return pstrdup(strncmp(reason, failed, strlen(failed)) == 0 ? failed : reason);
+}
+
 static void
 refuse(const WfInstance *instance, int64 seq, const char *reason)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("the state of instance \"%s\" cannot be accepted: event %lld: %s", instance->id, (long long) seq, reason),
+			 errmsg("the state of instance \"%s\" cannot be accepted: event %lld: %s", instance->id, (long long) seq,
+					wf_accept_loggable(reason)),
 			 errhint("What the present code makes of a log can be accepted, where it gets through; not that something was changed.")));
 }
 

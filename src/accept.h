@@ -6,6 +6,7 @@
 
 #include "replay.h"
 
+extern char *wf_accept_loggable(const char *reason);
 extern bool wf_accept_find(WfWorkflow *workflow, const WfInstance *instance, WfDivergence *bad);
 
 #endif

@@ -9,7 +9,8 @@
  *
  * How much it does is bounded by wfproc.scrub_rate: what a piece has cost must have come in again before the next one.
  *
- * wfproc.scrub() does the same inside its caller's transaction, for the shards that nobody holds.
+ * wfproc.scrub() does the same inside its caller's transaction, for the shards that nobody holds and for what that transaction
+ * has started itself.
  *
  * A difference that keeps an instance from being activated pauses it; any other is only shown.
  */
@@ -29,6 +30,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "accept.h"
 #include "api.h"
 #include "catalog.h"
 #include "check.h"
@@ -42,6 +44,7 @@
 #include "spi.h"
 #include "suspect.h"
 #include "verify.h"
+#include "wakeup.h"
 #include "worker.h"
 
 PG_FUNCTION_INFO_V1(wfproc_scrub);
@@ -173,17 +176,6 @@ should_pause(void *arg)
 }
 
 /*
- * What a check has found, without what a handler has said, which may quote a payload.
- */
-static char *
-loggable(const char *reason)
-{
-	const char *failed = "handler failed";
-
-	return pstrdup(strncmp(reason, failed, strlen(failed)) == 0 ? failed : reason);
-}
-
-/*
  * Writes down that an instance was checked.  Returns what was found the time before, or NULL, and in *news whether that was
  * something else.
  */
@@ -233,14 +225,14 @@ conclude(const WfInstance *instance, int64 seq, int64 bad_seq, const char *reaso
 		ereport(WARNING,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 bad_seq < 0 ?
-				 errmsg("wfproc: instance \"%s\" could not be checked: %s", instance->id, loggable(reason)) :
+				 errmsg("wfproc: instance \"%s\" could not be checked: %s", instance->id, wf_accept_loggable(reason)) :
 				 errmsg("wfproc: instance \"%s\" is not as it should be: event %lld: %s", instance->id, (long long) bad_seq,
-						loggable(reason)),
+						wf_accept_loggable(reason)),
 				 errhint("wfproc.verify() checks it again; view wfproc.findings has all that was found.")));
 	else if (reason == NULL && before != NULL)
 		ereport(wf_registry_is_worker() ? LOG : NOTICE,
 				(errmsg("wfproc: instance \"%s\" is as it should be again; what was found before: %s", instance->id,
-						loggable(before))));
+						wf_accept_loggable(before))));
 }
 
 /*
@@ -608,14 +600,30 @@ wf_scrub_blame(const int64 *instance_ids, const int64 *seqs, int count)
 }
 
 /*
+ * What this transaction has started, as an array.
+ */
+static Datum
+started_here(void)
+{
+	int			count = wf_wakeup_started_count();
+	int64	   *started = palloc(Max(count, 1) * sizeof(int64));
+	Datum	   *datums = palloc(Max(count, 1) * sizeof(Datum));
+
+	count = wf_wakeup_started(started, count);
+	for (int i = 0; i < count; i++)
+		datums[i] = Int64GetDatum(started[i]);
+	return PointerGetDatum(construct_array(datums, count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/*
  * The instances of these shards, in the order in which they are to be checked, at most max of them.
  */
 static ArrayType *
 all_instances(uint64 shards, int max)
 {
 	static SPIPlanPtr plan = NULL;
-	const Oid	types[] = {INT8OID, INT8OID};
-	Datum		values[] = {Int64GetDatum((int64) shards), Int64GetDatum(max < 0 ? PG_INT64_MAX : max)};
+	const Oid	types[] = {INT8OID, INT8OID, INT8ARRAYOID};
+	Datum		values[] = {Int64GetDatum((int64) shards), Int64GetDatum(max < 0 ? PG_INT64_MAX : max), started_here()};
 	MemoryContext caller = CurrentMemoryContext;
 	ArrayType  *result;
 	bool		isnull;
@@ -625,6 +633,7 @@ all_instances(uint64 shards, int max)
 	(void) wf_spi_execute(&plan,
 						  "SELECT coalesce(array_agg(instance_id), '{}') FROM (SELECT i.instance_id FROM wfproc.instance i"
 						  " LEFT JOIN wfproc.scrub s USING (instance_id) WHERE ($1 >> (i.instance_id % 64)::int) & 1 = 1"
+						  " OR i.instance_id = ANY ($3)"
 						  " ORDER BY s.checked_at NULLS FIRST, i.instance_id LIMIT $2) x",
 						  lengthof(types), types, values, NULL, false, SPI_OK_SELECT);
 	result = DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));

@@ -1,10 +1,12 @@
-# What a superuser may do to logs, snapshots, code and versions, at random: verify() or check_seal() finds it, and says where;
+# What a superuser may do to logs, snapshots, instances, code and versions, at random: verify() or check_seal() finds it, and says where;
 # in a copy that nobody has touched they find nothing.
 #   WF_MUTATIONS=N   so many instead of 2,000
 #   WF_SEED=N        repeats a run
 #
 # Not among what is drawn, since nothing depends on it and nothing covers it: event.mail_id, taken_at of snapshots; a
-# snapshot that is deleted; and rows that are added after the last one with all the right hashes, before the next seal.
+# snapshot that is deleted; and rows that are added after the last one with all the right hashes, before the next seal.  Of
+# instances what the log does not have: attempts, crashes, retry_at, state_timers, unlogged, attributes that start() was given,
+# and what a step did whose payload was erased.
 use strict;
 use warnings;
 
@@ -116,6 +118,11 @@ my @logs = map { $log{$_} } sort keys %log;
 my @with_snapshot = grep { $_->{snapshot} } @logs;
 # where the log before it cannot be folded, what a snapshot says is known only right after an event of the engine's own
 my %engine_row = map { $_ => 1 } split /\n/, sql(q(SELECT s.instance_id FROM wfproc.snapshot s JOIN wfproc.event e USING (instance_id, seq) WHERE e.name LIKE '$%'));
+# nor what the steps up to there did to the instance
+my @folded = grep { !$_->{redacted} } @logs;
+my ($attributed, $closed, $open) = map { my %have = map { $_ => 1 } split /\n/, sql("SELECT id FROM wfproc.instance WHERE $_"); [ grep { $have{ $_->{id} } } @folded ] }
+  q(attributes ? 'a'), q(closed_at IS NOT NULL), q(closed_at IS NULL);
+cmp_ok(scalar(@$_), '>', 5, 'instances to change') for $attributed, $closed, $open;
 my @checked_snapshot = grep { !$_->{redacted} || $engine_row{ $_->{instance} } } @with_snapshot;
 # (a snapshot of the past is known by those after it)
 my @kept = map { my ($id, $seq) = split /\|/; { log => $log{$id}, seq => $seq } }
@@ -203,6 +210,14 @@ my %mutation = (
 	'kept snapshot of another' => sub { my ($k, $other) = @kept[ 0, -1 ]; return ("UPDATE wfproc.kept_snapshot s SET (at, state, log_sha256, state_sha256) = (SELECT at, state, log_sha256, state_sha256 FROM wfproc.kept_snapshot " . where($other->{log}, $other->{seq}) . ') ' . where($k->{log}, $k->{seq}), $k->{log}) },
 	(map { my $set = $_; ("kept snapshot $set" => sub { my $k = pick(@kept); return ("UPDATE wfproc.kept_snapshot SET $set " . where($k->{log}, $k->{seq}), $k->{log}) }) }
 		'seq = seq + 1', 'seq = seq - 1', 'changed_seq = changed_seq - 1', q(at = at - interval '1 us'), 'version = version + 1', 'log_sha256 = sha256(log_sha256)', 'state_sha256 = sha256(state_sha256)'),
+	(map { my $status = $_; ("instance status $status" => sub { my $i = pick(@folded); return ("UPDATE wfproc.instance SET status = '$status' " . where($i), $i) }) } qw(running paused completed failed cancelled terminated)),
+	(map { my ($column, $set, $of) = @$_; ("instance $column: $set" => sub { my $i = pick(@$of); return ("UPDATE wfproc.instance SET $column = $set " . where($i), $i) }) }
+		[ 'closed_at', q(closed_at + interval '1 us'), $closed ], [ 'closed_at', 'NULL', $closed ], [ 'closed_at', 'started_at', $open ],
+		[ 'result', q(result || '{"n": -1}'), $closed ], [ 'result', 'NULL', $closed ], [ 'result', q('{}'), $open ],
+		[ 'error', q(coalesce(error, '') || 'x'), \@folded ],
+		[ 'version', 'version + 1', \@logs ], [ 'version', '3 - version', \@logs ], [ 'first_version', '3 - first_version', \@logs ], [ 'first_version', 'first_version + 5', \@logs ],
+		[ 'attributes', q(attributes - 'a'), $attributed ], [ 'attributes', q(attributes || '{"a": 2}'), $attributed ], [ 'attributes', q(attributes || '{"a": 1.0}'), $attributed ],
+		[ 'started_at', q(started_at + interval '1 us'), \@logs ], [ 'parent', q('m-1'), \@logs ], [ 'cancelling', 'NOT cancelling', \@folded ]),
 	'code copy' => sub { my $i = pick(@logs); return (pick(q(SELECT alter_copy(%d, 'RETURN state', 'RETURN  state')), q(SELECT alter_copy(%d, 'IF', 'if')), q(SELECT drop_copy(%d))) =~ s/%d/$i->{workflow}/r, $i) },
 	'code copy and its row' => sub { my $i = pick(@logs); return ("SELECT alter_copy($i->{workflow}, '+ 1', '+ 2'); UPDATE wfproc.version SET code = replace(code, '+ 1', '+ 2'), code_sha256 = sha256(convert_to(replace(code, '+ 1', '+ 2'), 'UTF8')) WHERE version = 1 AND workflow_id = $i->{workflow}", $i) },
 	(map { my $set = $_; ("version $_" => sub { my $i = pick(@logs); return ("UPDATE wfproc.version SET $set WHERE workflow_id = $i->{workflow}", $i) }) }
@@ -235,7 +250,7 @@ is(sql('SELECT copy_of(1) IS NOT NULL AND copy_of(2) IS NOT NULL'), 't', 'the co
 # Each in a transaction that is rolled back.  touched: that it has changed anything at all
 #
 my $state_of = q(SELECT md5(concat(array(SELECT e.instance_id || e::text FROM wfproc.event e WHERE instance_id IN (%1$s, -1, 9999) ORDER BY 1), array(SELECT s::text FROM wfproc.snapshot s WHERE instance_id = %1$s), array(SELECT s::text FROM wfproc.kept_snapshot s WHERE instance_id = %1$s ORDER BY seq),
-	array(SELECT v::text FROM wfproc.version v ORDER BY 1), array(SELECT h::text FROM wfproc.version_helper h ORDER BY 1), array(SELECT m::text FROM wfproc.mailbox m WHERE instance_id = %1$s ORDER BY 1), array(SELECT i.id FROM wfproc.instance i WHERE instance_id = %1$s),
+	array(SELECT v::text FROM wfproc.version v ORDER BY 1), array(SELECT h::text FROM wfproc.version_helper h ORDER BY 1), array(SELECT m::text FROM wfproc.mailbox m WHERE instance_id = %1$s ORDER BY 1), array(SELECT i::text FROM wfproc.instance i WHERE instance_id = %1$s),
 	array(SELECT p.oid || p.prosrc FROM pg_proc p WHERE p.pronamespace::regnamespace::text ~ '^wfproc_code_' ORDER BY 1))));
 my @kinds = sort keys %mutation;
 my (@drawn, $script);
