@@ -54,7 +54,7 @@ PG_FUNCTION_INFO_V1(wfproc_scrub);
 /* what each costs besides its rows, in rows: an instance, and a look for a number of them */
 #define INSTANCE_COST 5
 #define LOOK_COST 50
-#define LOOK_INSTANCES 1000
+#define LOOK_INSTANCES 200
 /* shortest time between two rounds, where wfproc.scrub_age is not shorter still */
 #define MIN_ROUND_MS 60000
 #define NO_WAIT INT64CONST(86400000)
