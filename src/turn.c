@@ -419,7 +419,11 @@ wf_turn_blame(WfTurn *turn, const int64 *instance_ids, const int64 *seqs, int co
 		WfDraft    *draft;
 
 		if (seqs[i] == 0)
-			/* it was only being checked (scrub.c), and not by a step of its own */
+
+			/*
+			 * it was only being checked (scrub.c), and not by a step of its
+			 * own
+			 */
 			continue;
 		draft = wf_lineup_find(turn->lineup, instance_ids[i]);
 		if (draft == NULL)
