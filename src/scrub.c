@@ -52,7 +52,7 @@ PG_FUNCTION_INFO_V1(wfproc_scrub);
 /* one piece */
 #define PIECE_MS 5
 /* what each costs besides its rows, in rows: an instance, and a look for a number of them */
-#define INSTANCE_COST 5
+#define INSTANCE_COST 10
 #define LOOK_COST 50
 #define LOOK_INSTANCES 200
 /* shortest time between two rounds, where wfproc.scrub_age is not shorter still */
