@@ -541,7 +541,7 @@ COMMENT ON FUNCTION wfproc.replay(text, bigint, int) IS
 
 CREATE FUNCTION wfproc.verify(id text, OUT ok bool, OUT first_bad_seq bigint, OUT reason text)
     LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_verify';
-COMMENT ON FUNCTION wfproc.verify(text) IS 'folds the whole log and checks the chain of hashes, each digest and the snapshot; the first that does not fit, and why';
+COMMENT ON FUNCTION wfproc.verify(text) IS 'folds the whole log and checks the chain of hashes, each digest, the snapshot, the code, and what the log says of the instance''s row; the first that does not fit, and why';
 
 CREATE FUNCTION wfproc.check_version(workflow text, version int, question text = 'both', sample int = NULL,
         OUT id text, OUT question text, OUT outcome text, OUT first_seq bigint, OUT state jsonb, OUT new_state jsonb,
