@@ -28,6 +28,7 @@ wfproc.workers = 2
 wfproc.max_crashes = 1000
 wfproc.sweep_interval = 5s
 wfproc.passivate_after = 2s
+wfproc.scrub_rate = 0
 ));
 start_child($node);
 wf_database($node, 'postgres');

@@ -14,7 +14,7 @@ use WfTest;
 
 my $seed = seed();
 my $rounds = long_run(15, 100);
-my $node = wf_node('owners', conf => "wfproc.sweep_interval = 1s\nwfproc.batch_size = 50\n");
+my $node = wf_node('owners', conf => "wfproc.sweep_interval = 1s\nwfproc.batch_size = 50\nwfproc.scrub_rate = 0\n");    # a check is another who calls the handler
 wf_database($node, 'postgres');
 sub sql { return $node->safe_psql('postgres', $_[0]); }
 
