@@ -53,6 +53,11 @@
 #define WF_OWNS_DATABASE(database, role) pg_database_ownercheck(database, role)
 #endif
 
+/* 16: what a setting keeps beside its value lives in a memory context; before that it is freed by free() */
+#if PG_VERSION_NUM < 160000
+#define guc_malloc(elevel, size) malloc(size)
+#endif
+
 /* 15: the long form of a set-returning function's set-up moved into the server */
 #if PG_VERSION_NUM < 150000
 #include "funcapi.h"

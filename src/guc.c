@@ -56,7 +56,7 @@ check_fake_now(char **newval, void **extra, GucSource source)
 		GUC_check_errdetail("It must be a finite time.");
 		return false;
 	}
-	*extra = malloc(sizeof(TimestampTz));
+	*extra = guc_malloc(LOG, sizeof(TimestampTz));
 	if (*extra == NULL)
 		return false;
 	*(TimestampTz *) *extra = at;
