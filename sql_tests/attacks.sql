@@ -74,7 +74,10 @@ SELECT count(wfproc.send('attacks-1', 'a' || n, jsonb_build_object('sql', sql)))
 SELECT wfproc.start('attacks_folded', 'attacks-2');
 SELECT wfproc.run();
 SELECT s ->> 'user' FROM wfproc.state('attacks-1') s;
-SELECT a.sql || ' | ' || (s ->> ('a' || n)) FROM wfproc.state('attacks-1') s, attacks.attempts a ORDER BY n;
+-- some messages of the server are other ones in other versions; before 16 it lets a large object be made, but none is left
+SELECT a.sql || ' | ' || CASE WHEN a.sql ~ 'PROGRAM|pg_terminate' THEN left(s ->> ('a' || n), 5)
+                              WHEN a.sql ~ 'lo_' THEN (SELECT count(*) FROM pg_largeobject_metadata)::text ELSE s ->> ('a' || n) END
+FROM wfproc.state('attacks-1') s, attacks.attempts a ORDER BY n;
 SELECT wfproc.state('attacks-2');
 SELECT current_user = session_user, current_setting('role'), current_setting('wfproc.fake_now');
 \echo 'the caller is whole: it writes, and nothing that was tried is left'

@@ -388,7 +388,9 @@ SELECT count(wfproc.start('engine_attempt', 'attempt-' || n)), count(wfproc.send
 FROM (SELECT * FROM attempts ORDER BY n) a;
 SELECT wfproc.start('engine_immutable', 'immutable-1');
 SELECT count(wfproc.run());
-SELECT sql || ' | ' || COALESCE(i.error, wfproc.state(i.id)::text) FROM attempts JOIN wfproc.instances i ON i.id = 'attempt-' || n ORDER BY n;
+-- before 16 the server lets a large object be made, but none is left
+SELECT sql || ' | ' || CASE WHEN sql ~ 'lo_' THEN (SELECT count(*) FROM pg_largeobject_metadata)::text ELSE COALESCE(i.error, wfproc.state(i.id)::text) END
+FROM attempts JOIN wfproc.instances i ON i.id = 'attempt-' || n ORDER BY n;
 SELECT about('immutable-1');
 SELECT * FROM target;
 SELECT last_value, is_called FROM target_seq;

@@ -44,7 +44,8 @@ WHERE m.classid = 'pg_proc'::regclass AND (SELECT pronamespace FROM pg_proc WHER
    OR m.classid = 'pg_type'::regclass AND (SELECT typnamespace FROM pg_type WHERE oid = m.objid) <> 'wfproc'::regnamespace;
 SELECT pg_describe_object(m.classid, m.objid, 0) FROM members m
 WHERE obj_description(m.objid, m.classid::regclass::name) IS NULL AND m.classid NOT IN ('pg_type'::regclass, 'pg_namespace'::regclass);
-SELECT count(*) > 50, string_agg(DISTINCT classid::regclass::text, ' ' ORDER BY classid::regclass::text) FROM members;
+-- newer servers count row types among the members
+SELECT count(*) > 50, string_agg(DISTINCT classid::regclass::text, ' ' ORDER BY classid::regclass::text) FROM members WHERE classid <> 'pg_type'::regclass;
 
 \echo '--- I18: relations; no reg* columns; keys in collation "C"; all tables but home and scrub are dumped'
 SELECT c.relkind, c.relname, c.relacl IS NOT NULL OR NULL AS acl, c.relpersistence, c.relrowsecurity OR NULL AS rls,
@@ -116,7 +117,8 @@ SET LOCAL session_replication_role = origin;
 SET LOCAL ROLE regress_surface_user;
 SELECT a, count(*) FROM (SELECT split_part(all_attempts(), ' | ', 2) AS a) s GROUP BY 1 ORDER BY 1;
 SELECT try('INSERT INTO wfproc.event SELECT * FROM wfproc.event');
-SELECT try('COPY wfproc.event FROM PROGRAM ''cat''');
+-- the message is another one in other versions of the server
+SELECT left(r, 5) FROM try('COPY wfproc.event FROM PROGRAM ''cat''') r LIMIT 1;
 SELECT try('ALTER TABLE wfproc.event DISABLE TRIGGER append_only');
 SELECT try('DROP TRIGGER append_only ON wfproc.event');
 SELECT try('SET session_replication_role = replica');

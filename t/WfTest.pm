@@ -46,11 +46,12 @@ sub seed
 sub draw { return int(rand($_[0])); }
 sub pick { return $_[ draw(scalar @_) ]; }
 
-# A server that preloads the library. Options: conf => text, start => 0, streaming => 1, preload => 0.
+# A server that preloads the library. Options: conf => text, start => 0, streaming => 1, preload => 0, install_path => of another
+# server's programs.
 sub wf_node
 {
 	my ($name, %option) = @_;
-	my $node = bless PostgreSQL::Test::Cluster->new($name), 'WfNode';
+	my $node = bless PostgreSQL::Test::Cluster->new($name, $option{install_path} ? (install_path => $option{install_path}) : ()), 'WfNode';
 	$node->init(
 		extra            => [ '--encoding=UTF8', '--no-locale' ],
 		allows_streaming => $option{streaming} ? 1 : 0);
