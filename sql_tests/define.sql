@@ -158,6 +158,61 @@ SELECT try($$ SELECT wfproc.start('define_rollback') $$);
 COMMIT;
 SELECT count(*) FROM copies WHERE name = 'define_rollback';
 
+\echo '--- a body that is kept as a tree: what counts is what a text is read to, not how this server prints it'
+CREATE TABLE pairs (a int, b text);
+CREATE FUNCTION tree(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE sql
+BEGIN ATOMIC
+    SELECT tree.state || jsonb_build_object('n', count(*)) AS result FROM pairs
+    WHERE (a, b) = (1, 'x') AND (a, b) IN (SELECT 1, 'x');
+END;
+\echo 'its print is read to another tree than its own, whose print is another one'
+SELECT wfproc.define('define_tree', 'tree'), wfproc.define('define_tree', 'tree');
+SELECT pg_get_functiondef('tree(jsonb, text, jsonb)'::regprocedure) LIKE '%(((%', pg_get_functiondef(function) LIKE '%(((%' FROM copies WHERE name = 'define_tree';
+SELECT go('define_tree', 'define-tree-1');
+SELECT wfproc.verify('define-tree-1');
+\echo 'the text of another server: other words for the same tree'
+CREATE PROCEDURE as_printed(find text, put text) LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE wfproc.version SET code = replace(code, find, put), code_sha256 = sha256(convert_to(replace(code, find, put), 'UTF8'))
+    WHERE workflow_id = (SELECT workflow_id FROM wfproc.workflow WHERE name = 'define_tree') AND code LIKE '%' || find || '%';
+    ASSERT FOUND;
+    -- changes nothing, but has the version loaded again
+    EXECUTE (SELECT format('ALTER FUNCTION %s COST 100', function::regprocedure) FROM copies WHERE name = 'define_tree');
+END $$;
+CREATE VIEW tree AS SELECT ok, reason FROM wfproc.verify('define-tree-1');
+CALL as_printed('pairs.a', 'a');
+CALL as_printed('SELECT (', E'SELECT /* so */\n\n (');
+-- as a dump would have restored it
+DO $$ BEGIN EXECUTE pg_get_functiondef('tree(jsonb, text, jsonb)'::regprocedure); END $$;
+SELECT * FROM tree;
+SELECT wfproc.define('define_tree', 'tree');
+SELECT go('define_tree', 'define-tree-2');
+BEGIN READ ONLY;
+SELECT * FROM tree;
+COMMIT;
+\echo 'another tree, another header, more than a function, what cannot be read'
+BEGIN;
+CALL as_printed('= 1', '= 2');
+SELECT regexp_replace(reason, '\d+_1', 'N_1') FROM tree;
+ROLLBACK;
+BEGIN;
+CALL as_printed('LANGUAGE sql', E'LANGUAGE sql\n STABLE');
+SELECT regexp_replace(reason, '\d+_1', 'N_1') FROM tree;
+ROLLBACK;
+BEGIN;
+CALL as_printed('END', 'END; SELECT 1');
+SELECT regexp_replace(reason, '\d+_1', 'N_1') FROM tree;
+ROLLBACK;
+BEGIN;
+CALL as_printed('pairs', 'nowhere');
+SELECT regexp_replace(reason, '\d+_1', 'N_1') FROM tree;
+ROLLBACK;
+\echo 'a copy that was altered is found, and made anew from what was published'
+DO $$ BEGIN EXECUTE (SELECT format('ALTER FUNCTION %s STABLE', function::regprocedure) FROM copies WHERE name = 'define_tree'); END $$;
+SELECT regexp_replace(reason, '\d+_1', 'N_1') FROM tree;
+SELECT wfproc.define('define_tree', 'tree');
+SELECT * FROM tree;
+
 \echo '--- functions that cannot be handlers'
 CREATE FUNCTION returns_set(jsonb, text, jsonb) RETURNS SETOF jsonb LANGUAGE sql AS 'SELECT $1';
 CREATE FUNCTION returns_text(jsonb, text, jsonb) RETURNS text LANGUAGE sql AS 'SELECT $2';

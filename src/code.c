@@ -45,6 +45,7 @@
 #include "catalog.h"
 #include "code.h"
 #include "errors.h"
+#include "reread.h"
 #include "spi.h"
 
 /* begins the text of a function that is not copied; no argument list begins like this */
@@ -225,6 +226,44 @@ wf_code_read(Oid function)
 	bytes.len = strlen(code->text);
 	wf_hash_sha256(&bytes, 1, code->sha256);
 	return code;
+}
+
+/*
+ * Whether a function is what was published: a text with its hash.  It is the same text, or this server reads the text as this
+ * very function (reread.c).  The owner is the workflow's.
+ */
+bool
+wf_code_is(const WfCode *code, const char *published, const uint8 *sha256, Oid owner)
+{
+	WfBytes		bytes;
+	uint8		hash[WF_SHA256_LEN];
+	int			level;
+	bool		same;
+
+	if (memcmp(code->sha256, sha256, WF_SHA256_LEN) == 0)
+		return true;
+	bytes.data = published;
+	bytes.len = strlen(published);
+	wf_hash_sha256(&bytes, 1, hash);
+	if (code->by_name || memcmp(hash, sha256, WF_SHA256_LEN) != 0)
+		return false;
+	level = pin_settings();
+	same = wf_reread_is_same(code->function, code->text, published, owner);
+	AtEOXact_GUC(false, level);
+	return same;
+}
+
+/*
+ * The same; where it is, the text and hash of the code become those that were published.
+ */
+bool
+wf_code_take_published(WfCode *code, const char *published, const uint8 *sha256, Oid owner)
+{
+	if (!wf_code_is(code, published, sha256, owner))
+		return false;
+	code->text = pstrdup(published);
+	memcpy(code->sha256, sha256, WF_SHA256_LEN);
+	return true;
 }
 
 /*
@@ -539,7 +578,7 @@ create_copy(const WfCode *code, Oid owner, int workflow_id, int version)
 	execute(psprintf("REVOKE ALL ON FUNCTION %s FROM PUBLIC", signature));
 	execute(psprintf("ALTER FUNCTION %s DEPENDS ON EXTENSION wfproc", signature));
 	copy = wf_code_find(code->qualified, code->arguments, code->text, workflow_id, version);
-	if (copy == NULL || memcmp(copy->sha256, code->sha256, WF_SHA256_LEN) != 0)
+	if (copy == NULL || !wf_code_is(copy, code->text, code->sha256, owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_WF_CODE_CHANGED),
 				 errmsg("the copy of function %s is not what it was made from", code->qualified),
@@ -580,7 +619,7 @@ wf_code_repair(const WfCode *code, Oid owner, int workflow_id, int version)
 	if (code == NULL || code->by_name)
 		return;
 	copy = wf_code_find(code->qualified, code->arguments, code->text, workflow_id, version);
-	if (copy != NULL && copy->owner == wf_catalog_owner() && memcmp(copy->sha256, code->sha256, WF_SHA256_LEN) == 0)
+	if (copy != NULL && copy->owner == wf_catalog_owner() && wf_code_is(copy, code->text, code->sha256, owner))
 		return;
 	if (copy != NULL)
 	{

@@ -43,6 +43,10 @@ extern WfCode *wf_code_find(const char *qualified, const char *arguments, const 
 extern char *wf_code_location(const char *qualified, const char *arguments, const char *text, int workflow_id, int version);
 extern bool wf_code_has_others(int workflow_id, int version, const List *functions);
 
+/* whether it is what was published, by the workflow's owner; and takes that text over, which may have other words */
+extern bool wf_code_is(const WfCode *code, const char *published, const uint8 *sha256, Oid owner);
+extern bool wf_code_take_published(WfCode *code, const char *published, const uint8 *sha256, Oid owner);
+
 /* makes a version's private copy, or makes it anew where it is not as published */
 extern void wf_code_copy(const WfCode *code, Oid owner, int workflow_id, int version);
 extern void wf_code_repair(const WfCode *code, Oid owner, int workflow_id, int version);

@@ -23,6 +23,7 @@
 #include "clock.h"
 #include "callees.h"
 #include "code.h"
+#include "definition.h"
 #include "helper.h"
 #include "settings.h"
 #include "spi.h"
@@ -307,30 +308,32 @@ publish_version(int workflow_id, Oid owner, int version, const WfDefinition *def
 }
 
 /*
- * Whether that version was published with this very code.
+ * Whether a published function is this one; or there is neither.
  */
 static bool
-is_same_code(int workflow_id, int version, const WfDefinition *definition)
+is_same_function(WfCode *code, const char *qualified, const char *published, const uint8 *sha256, Oid owner)
 {
-	static SPIPlanPtr plan = NULL;
-	const WfCode *migrate = definition->migrate;
-	WfParams	params = {0};
+	if (code == NULL || qualified == NULL)
+		return code == NULL && qualified == NULL;
+	return published != NULL && strcmp(code->qualified, qualified) == 0 &&
+		wf_code_take_published(code, published, sha256, owner);
+}
 
-	add_param(&params, INT4OID, Int32GetDatum(workflow_id), false);
-	add_param(&params, INT4OID, Int32GetDatum(version), false);
-	add_text(&params, definition->handler->qualified);
-	add_sha256(&params, definition->handler);
-	add_text(&params, migrate != NULL ? migrate->qualified : NULL);
-	add_sha256(&params, migrate);
-	add_migrates_from(&params, definition);
-	add_text(&params, definition->search_path);
-	return wf_helper_same(definition->helpers, workflow_id, version) &&
-		execute(&plan,
-				"SELECT 1 FROM wfproc.version WHERE workflow_id = $1 AND version = $2"
-				" AND handler = $3 COLLATE \"C\" AND code_sha256 = $4"
-				" AND migrate IS NOT DISTINCT FROM $5 COLLATE \"C\" AND migrate_sha256 IS NOT DISTINCT FROM $6"
-				" AND migrates_from IS NOT DISTINCT FROM $7 AND search_path = $8 COLLATE \"C\"",
-				&params, SPI_OK_SELECT, NULL) > 0;
+/*
+ * Whether the current version was published with this very code.
+ */
+static bool
+is_same_code(const WfWorkflow *workflow, const WfDefinition *definition)
+{
+	Oid			owner = workflow->owner;
+	WfPublished published;
+
+	return wf_definition_read_version(workflow->workflow_id, workflow->current_version, &published) &&
+		strcmp(definition->search_path, published.search_path) == 0 &&
+		is_same_function(definition->handler, published.handler, published.code, published.sha256, owner) &&
+		is_same_function(definition->migrate, published.migrate, published.migrate_code, published.migrate_sha256, owner) &&
+		definition->migrates_from == published.migrates_from &&
+		wf_helper_same(definition->helpers, published.helpers, owner);
 }
 
 /*
@@ -369,9 +372,10 @@ redefine(const WfWorkflow *workflow, const WfDefinition *definition)
 	int			workflow_id = workflow->workflow_id;
 	Oid			owner = workflow->owner;
 	int			version = workflow->current_version;
-	bool		same = is_same_code(workflow_id, version, definition);
+	bool		same;
 
 	require_existing_owner(workflow);
+	same = is_same_code(workflow, definition);
 	if (!same)
 		version = last_version(workflow_id) + 1;
 	if (!same || memchr(definition->nulls, ' ', WF_SETTINGS) != NULL)

@@ -189,25 +189,23 @@ wf_helper_write(const List *helpers, int workflow_id, int version)
 }
 
 /*
- * Whether that version was published with these very helpers.
+ * Whether a version was published with these very helpers, by that owner.
  */
 bool
-wf_helper_same(const List *helpers, int workflow_id, int version)
+wf_helper_same(const List *helpers, const List *published, Oid owner)
 {
-	WfPublished published;
 	ListCell   *a;
 	ListCell   *b;
 
-	if (!wf_definition_read_version(workflow_id, version, &published) ||
-		list_length(published.helpers) != list_length(helpers))
+	if (list_length(published) != list_length(helpers))
 		return false;
-	forboth(a, helpers, b, published.helpers)
+	forboth(a, helpers, b, published)
 	{
-		const WfCode *code = lfirst(a);
+		WfCode	   *code = lfirst(a);
 		const WfHelper *helper = lfirst(b);
 
 		if (strcmp(code->qualified, helper->name) != 0 || strcmp(code->arguments, helper->arguments) != 0 ||
-			memcmp(code->sha256, helper->sha256, WF_SHA256_LEN) != 0)
+			!wf_code_take_published(code, helper->code, helper->sha256, owner))
 			return false;
 	}
 	return true;

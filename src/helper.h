@@ -14,6 +14,6 @@ extern List *wf_helper_resolve(FunctionCallInfo fcinfo, int argno, const WfCode 
 
 /* rows of wfproc.version_helper; the copies are code.c's */
 extern void wf_helper_write(const List *helpers, int workflow_id, int version);
-extern bool wf_helper_same(const List *helpers, int workflow_id, int version);
+extern bool wf_helper_same(const List *helpers, const List *published, Oid owner);
 
 #endif

@@ -68,7 +68,7 @@ check_code(const WfWorkflow *workflow, WfVersion *version, const Part *part, con
 	if (code == NULL)
 		set_problem(version, ERRCODE_WF_CODE_CHANGED,
 					psprintf("function %s is missing", location));
-	else if (memcmp(code->sha256, part->sha256, WF_SHA256_LEN) != 0)
+	else if (!wf_code_is(code, part->text, part->sha256, workflow->owner))
 		set_problem(version, ERRCODE_WF_CODE_CHANGED,
 					psprintf("function %s is not what was published", location));
 	else if (!code->by_name && code->owner != wf_catalog_owner() && !superuser_arg(code->owner))
@@ -103,6 +103,12 @@ load_part(const WfWorkflow *workflow, WfVersion *version, const Part *part)
 
 	if (version->problem != NULL)
 		return InvalidOid;
+	if (part->text == NULL)
+	{
+		set_problem(version, ERRCODE_WF_CODE_CHANGED,
+					psprintf("the code of function %s is not in its row of wfproc.version", part->qualified));
+		return InvalidOid;
+	}
 	code = wf_code_find(part->qualified, part->arguments, part->text, workflow->workflow_id, version->version);
 	check_code(workflow, version, part, code);
 	if (version->problem != NULL)
