@@ -47,13 +47,13 @@ sub draw { return int(rand($_[0])); }
 sub pick { return $_[ draw(scalar @_) ]; }
 
 # A server that preloads the library. Options: conf => text, start => 0, streaming => 1, preload => 0, install_path => of another
-# server's programs.
+# server's programs, initdb => [ options ].
 sub wf_node
 {
 	my ($name, %option) = @_;
 	my $node = bless PostgreSQL::Test::Cluster->new($name, $option{install_path} ? (install_path => $option{install_path}) : ()), 'WfNode';
 	$node->init(
-		extra            => [ '--encoding=UTF8', '--no-locale' ],
+		extra            => [ '--encoding=UTF8', '--no-locale', @{ $option{initdb} // [] } ],
 		allows_streaming => $option{streaming} ? 1 : 0);
 	$node->append_conf('postgresql.conf',
 		"shared_preload_libraries = 'wfproc'") unless exists $option{preload} && !$option{preload};
