@@ -35,6 +35,10 @@ CREATE SCHEMA shop AUTHORIZATION shop_owner;
 GRANT USAGE ON SCHEMA shop TO PUBLIC;
 SET SESSION AUTHORIZATION shop_owner;
 SET search_path = shop;
+CREATE FUNCTION next_n(state jsonb) RETURNS int LANGUAGE sql
+BEGIN ATOMIC
+    SELECT COALESCE(max(v.n) + 1, 1) FROM (SELECT (next_n.state ->> 'n')::int AS n) v WHERE (v.n IS NULL, 1) IN (SELECT true, 1 UNION SELECT false, 1);
+END;
 CREATE FUNCTION loan(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
     CASE event
@@ -54,7 +58,7 @@ BEGIN
         WHEN 'returned' THEN PERFORM wfproc.complete(state);
         ELSE NULL;
     END CASE;
-    RETURN state || jsonb_build_object('n', COALESCE((state ->> 'n')::int, 0) + 1, 'draw', wfproc.random(), 'uuid', wfproc.uuid());
+    RETURN state || jsonb_build_object('n', next_n(state), 'draw', wfproc.random(), 'uuid', wfproc.uuid());
 END $$;
 CREATE FUNCTION rate(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE sql SET IntervalStyle = 'iso_8601'
 BEGIN ATOMIC
@@ -74,7 +78,7 @@ BEGIN
     IF event IN ('start', 'due') THEN PERFORM wfproc.set_timer('due', after => '1 month'); END IF;
     RETURN jsonb_build_object('n', COALESCE((state ->> 'n')::int, 0) + 1);
 END $$;
-SELECT wfproc.define('loan', 'loan', accepts => '{ask,letter,watch,nobody,reject,early,ready,raise,returned,note}', retry_delay => '1 year');
+SELECT wfproc.define('loan', 'loan', accepts => '{ask,letter,watch,nobody,reject,early,ready,raise,returned,note}', retry_delay => '1 year', helpers => '{next_n(jsonb)}');
 SELECT wfproc.define('rate', 'rate', snapshot_every => 2), wfproc.define('lease', 'lease');
 END
 
@@ -143,6 +147,7 @@ my %kept = (
 	'replays' => q(SELECT i.id, r.seq, r.at, r.event, r.state, r.actions, r.diverged FROM wfproc.instances i, wfproc.replay(i.id) r ORDER BY 1, 2),
 	'instances' => q(SELECT id, workflow, version, status, parent, attributes, started_at, closed_at, result, error, attempts, retry_at, waiting FROM wfproc.instances ORDER BY id),
 	'versions' => q(SELECT * FROM wfproc.versions ORDER BY workflow, version),
+	'helpers' => q(SELECT * FROM wfproc.version_helper ORDER BY 1, 2, 3),
 	'show_code()' => q(SELECT workflow, version, wfproc.show_code(workflow, version) FROM wfproc.versions ORDER BY 1, 2),
 	'rehearsals' => q(SELECT c.* FROM wfproc.versions v, wfproc.check_version(v.workflow, v.version) c ORDER BY v.workflow, v.version, c.id, c.question),
 	'forecasts' => q(SELECT w.workflow, f.* FROM wfproc.workflows w, wfproc.forecasts(w.workflow, '2020-06-01 00:00+00') f ORDER BY 1, 2),
@@ -222,7 +227,7 @@ sub acts
 	# an instance of version 1, upgraded to one that was published before the move
 	sql($node, q(SELECT wfproc.upgrade('plain', 2), wfproc.send('plain', 'note')));
 	like(sql($node, q(SELECT wfproc.await_state('plain', '$.second == "note"', '60 s'))), qr/"from": 1/, "$what: an upgrade to a version published before");
-	is(sql($node, q(SET search_path = shop; SET SESSION AUTHORIZATION shop_owner; SELECT wfproc.define('rate', 'rate'), wfproc.define('loan', 'loan'))), '1|1',
+	is(sql($node, q(SET search_path = shop; SET SESSION AUTHORIZATION shop_owner; SELECT wfproc.define('rate', 'rate'), wfproc.define('loan', 'loan', helpers => '{next_n(jsonb)}'))), '1|1',
 		"$what: the same code is no new version");
 	sql($node, q(SELECT wfproc.send('rate-1', 'again', '{"x": 1}')));
 	is(sql($node, q(SELECT wfproc.await_state('rate-1', '$.sum == 1', '60 s') ->> 'when')), 'P1M2D', "$what: a BEGIN ATOMIC handler goes on");
