@@ -1,7 +1,7 @@
 # wfproc: durable workflows as processes inside PostgreSQL.
 #
 #   make, make install, make installcheck     as with any extension, for the server of PG_CONFIG
-#   make test, lint, bench, demo ...          do their own set-up on Debian 12, with a private copy of the server
+#   make test, lint, bench, demo ...          do their own set-up on Debian 12 and 13, with a private copy of the server
 #
 # One test:  make installcheck REGRESS=NAME ISOLATION= TAP_TESTS=
 #            make installcheck REGRESS= ISOLATION= PROVE_TESTS=t/NAME.pl
@@ -43,7 +43,7 @@ installcheck: export LANG = C.UTF-8
 else
 all install installcheck uninstall clean:
 	@echo "make $@ needs PostgreSQL's server development files, and '$(PG_CONFIG)' does not lead to them:" >&2
-	@echo "install them (Debian: postgresql-server-dev-15), or give PG_CONFIG=/path/to/pg_config" >&2
+	@echo "install them (Debian 12: postgresql-server-dev-15, Debian 13: postgresql-server-dev-17), or give PG_CONFIG=/path/to/pg_config" >&2
 	@false
 endif
 

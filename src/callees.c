@@ -45,6 +45,7 @@
 
 #include "callees.h"
 #include "code.h"
+#include "compat.h"
 #include "plwalk.h"
 
 /* a function or an operator that is called, from outside of the copies */

@@ -58,6 +58,13 @@
 #define guc_malloc(elevel, size) malloc(size)
 #endif
 
+/* 16: walkers are cast to what they are; before that they are declared in a way that newer compilers read as "no arguments" */
+#if PG_VERSION_NUM < 160000
+#include "nodes/nodeFuncs.h"
+#define raw_expression_tree_walker(node, walker, context) \
+	raw_expression_tree_walker(node, (void *) (walker), context)
+#endif
+
 /* 15: the long form of a set-returning function's set-up moved into the server */
 #if PG_VERSION_NUM < 150000
 #include "funcapi.h"

@@ -156,7 +156,11 @@ sub handle_in_portions
 	my ($sessions, $handled) = (0, 1);
 	while ($handled)
 	{
-		$node->restart('immediate') if ++$sessions == 3 || $sessions == 6;
+		if (++$sessions == 3 || $sessions == 6)
+		{
+			$node->stop('immediate');
+			$node->start;
+		}
 		$handled = 0;
 		$handled += $_ for split /\n/, $node->safe_psql($db, join "\n", '\o /dev/null', set_now(THE_END), '\o', map { sprintf 'SELECT wfproc.run(%d);', 1 + draw(60) } 0 .. draw(8));
 	}
