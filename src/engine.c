@@ -77,7 +77,7 @@ create_engine(MemoryContext parent, bool worker)
 
 	engine->memory = memory;
 	engine->turn_memory = AllocSetContextCreate(memory, "wfproc turn", worker ? TURN_MEMORY_KEPT : 0,
-												1024 * 1024, ALLOCSET_DEFAULT_MAXSIZE);
+												1024 * 1024, Max(TURN_MEMORY_KEPT, ALLOCSET_DEFAULT_MAXSIZE));
 	engine->scheduler = wf_scheduler_create(memory);
 	engine->residents = wf_resident_create(memory, worker);
 	engine->addresses = wf_addresses_create(memory);
