@@ -143,7 +143,9 @@ detach(int code, Datum arg)
 {
 	wf_suspect_end();
 	LWLockReleaseAll();
-	LockReleaseAll(DEFAULT_LOCKMETHOD, true);
+	/* not before the process has its place among the backends, as servers before 17 assert */
+	if (OidIsValid(MyDatabaseId))
+		LockReleaseAll(DEFAULT_LOCKMETHOD, true);
 	wf_registry_detach(terminated ? WF_LEFT_TERMINATED : outcome);
 }
 
