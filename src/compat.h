@@ -30,11 +30,20 @@
 #define WF_MY_BACKEND_ID MyBackendId
 #endif
 
-/* 15: a timeout that repeats by itself; 14 has it not, so that there the watchdog fires once a turn */
+/* 15: a timeout that repeats by itself; in 14 its handler sets it anew */
 #if PG_VERSION_NUM >= 150000
 #define WF_ENABLE_TIMEOUT_EVERY(id, first, period_ms) enable_timeout_every(id, first, period_ms)
+#define WF_REPEAT_TIMEOUT(id, period_ms) ((void) 0)
 #else
 #define WF_ENABLE_TIMEOUT_EVERY(id, first, period_ms) enable_timeout_at(id, first)
+#define WF_REPEAT_TIMEOUT(id, period_ms) enable_timeout_after(id, period_ms)
+#endif
+
+/* 15: tells whether rows that were read are still kept from VACUUM; 14 cannot */
+#if PG_VERSION_NUM >= 150000
+#define WF_HAVE_SNAPSHOT() HaveRegisteredOrActiveSnapshot()
+#else
+#define WF_HAVE_SNAPSHOT() true
 #endif
 
 /* 15: known when memory is asked for; 14 computes it only after that */

@@ -29,6 +29,7 @@
 #include "utils/timestamp.h"
 
 #include "catalog.h"
+#include "compat.h"
 #include "clock.h"
 #include "mailbox.h"
 #include "rows.h"
@@ -401,7 +402,7 @@ delete_by_tid(const WfMail *mail, bool wait)
 WfMailGone
 wf_mailbox_delete(const WfMail *mail)
 {
-	Assert(HaveRegisteredOrActiveSnapshot());
+	Assert(WF_HAVE_SNAPSHOT());
 	return delete_by_tid(mail, false) == TM_Ok ? WF_MAIL_DELETED : WF_MAIL_CONFLICT;
 }
 
@@ -434,7 +435,7 @@ wf_mailbox_remove(int64 instance_id, const WfPlace *place, Snapshot snapshot)
 	HeapTuple	tuple;
 	bool		removed = false;
 
-	Assert(HaveRegisteredOrActiveSnapshot());
+	Assert(WF_HAVE_SNAPSHOT());
 	ScanKeyInit(&keys[0], COL_INSTANCE_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(instance_id));
 	ScanKeyInit(&keys[1], COL_AT, BTEqualStrategyNumber, F_TIMESTAMPTZ_EQ, TimestampTzGetDatum(place->at));
 	ScanKeyInit(&keys[2], COL_ORIGIN, BTEqualStrategyNumber, F_INT2EQ, Int16GetDatum(place->origin));

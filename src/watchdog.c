@@ -73,6 +73,7 @@ cancel(WfExpired why)
 static void
 tick(void)
 {
+	WF_REPEAT_TIMEOUT(timeout_id, TICK_MS);
 	if (!in_step || expired != WF_EXPIRED_NOT)
 		return;
 	if (seen_step != step_number)
