@@ -388,8 +388,10 @@ SELECT count(wfproc.start('engine_attempt', 'attempt-' || n)), count(wfproc.send
 FROM (SELECT * FROM attempts ORDER BY n) a;
 SELECT wfproc.start('engine_immutable', 'immutable-1');
 SELECT count(wfproc.run());
--- before 16 the server lets a large object be made, but none is left
-SELECT sql || ' | ' || CASE WHEN sql ~ 'lo_' THEN (SELECT count(*) FROM pg_largeobject_metadata)::text ELSE COALESCE(i.error, wfproc.state(i.id)::text) END
+-- before 16 the server lets a large object be made, but none is left; 14 knows no MERGE
+SELECT sql || ' | ' || CASE WHEN sql ~ 'lo_' THEN (SELECT count(*) FROM pg_largeobject_metadata)::text
+                     WHEN sql ~ '^MERGE' THEN (i.error ~ '^25006:|^42601: syntax error at or near "MERGE"')::text
+                     ELSE COALESCE(i.error, wfproc.state(i.id)::text) END
 FROM attempts JOIN wfproc.instances i ON i.id = 'attempt-' || n ORDER BY n;
 SELECT about('immutable-1');
 SELECT * FROM target;

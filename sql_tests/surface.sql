@@ -99,8 +99,11 @@ SELECT wfproc.start('surface', 'surface-1', '{"a": 1}'), wfproc.send('surface-1'
 SELECT wfproc.run();
 SELECT count(*), sum(seq) FROM wfproc.event e JOIN wfproc.instance i USING (instance_id) WHERE i.id = 'surface-1';
 SELECT sha256 AS before FROM wfproc.digest('surface-1') \gset
+-- 14 knows no MERGE
 CREATE FUNCTION all_attempts() RETURNS SETOF text LANGUAGE sql AS $$
-    SELECT regexp_replace(sql, '''', '''', 'g') || ' | ' || (SELECT string_agg(t, '') FROM surface_test.try(sql) t WHERE t NOT LIKE '  hint%') FROM surface_test.attempts ORDER BY n
+    SELECT regexp_replace(sql, '''', '''', 'g') || ' | ' || (SELECT string_agg(t, '') FROM surface_test.try(
+        CASE WHEN sql LIKE 'MERGE%' AND current_setting('server_version_num')::int < 150000 THEN 'DELETE FROM wfproc.event' ELSE sql END) t
+        WHERE t NOT LIKE '  hint%') FROM surface_test.attempts ORDER BY n
 $$;
 \echo 'superuser, who is also the owner'
 SELECT all_attempts();
