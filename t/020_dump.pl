@@ -274,13 +274,19 @@ my ($old, $before) = make_old();
 my $new_prefix = new_server();
 my @of_new = $new_prefix ? (install_path => $new_prefix) : ();
 
-sub new_server
+# Where the programs of a pg_config's server are.
+sub programs
 {
-	my $config = $ENV{WF_NEW_PG_CONFIG} or return;
+	my ($config) = @_;
 	my $bin = `'$config' --bindir`;
 	chomp $bin;
-	-x "$bin/pg_upgrade" or BAIL_OUT("WF_NEW_PG_CONFIG=$config: no pg_upgrade in $bin");
-	return $bin =~ s{/bin$}{}r;
+	-x "$bin/pg_upgrade" or BAIL_OUT("$config: no pg_upgrade in '$bin'");
+	return $bin;
+}
+
+sub new_server
+{
+	return $ENV{WF_NEW_PG_CONFIG} ? programs($ENV{WF_NEW_PG_CONFIG}) =~ s{/bin$}{}r : undef;
 }
 
 sub move_by_dump
@@ -323,7 +329,7 @@ sub check_upgrade
 	# checksums are on by default from 18 on, and both servers must have them or not
 	my @no_checksums = `'$new_prefix/bin/initdb' --help` =~ /(--no-data-checksums)/;
 	my $node = wf_node('upgraded', @of_new, initdb => \@no_checksums, start => 0);
-	my @command = ($node->installed_command('pg_upgrade'), '--no-sync', '-b', $old->config_data('--bindir'), '-B', "$new_prefix/bin",
+	my @command = ($node->installed_command('pg_upgrade'), '--no-sync', '-b', programs('pg_config'), '-B', "$new_prefix/bin",
 		'-d', $old->data_dir, '-D', $node->data_dir, '-s', $node->host, '-p', $old->port, '-P', $node->port);
 	chdir($PostgreSQL::Test::Utils::tmp_check) or die $!;
 	$node->command_ok([ @command, '--check' ], 'pg_upgrade --check');

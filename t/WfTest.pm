@@ -51,10 +51,14 @@ sub pick { return $_[ draw(scalar @_) ]; }
 sub wf_node
 {
 	my ($name, %option) = @_;
-	my $node = bless PostgreSQL::Test::Cluster->new($name, $option{install_path} ? (install_path => $option{install_path}) : ()), 'WfNode';
+	# in this order, for the modules of 14 take other options for a host and a port
+	my @programs = $option{install_path} ? (own_host => 0, install_path => $option{install_path}) : ();
+	my $node = bless PostgreSQL::Test::Cluster->new($name, @programs), 'WfNode';
 	$node->init(
 		extra            => [ '--encoding=UTF8', '--no-locale', @{ $option{initdb} // [] } ],
 		allows_streaming => $option{streaming} ? 1 : 0);
+	# the modules of 14 set what newer servers do not know
+	system('sed', '-i', '/^stats_temp_directory/d', $node->data_dir . '/postgresql.conf') if $option{install_path};
 	$node->append_conf('postgresql.conf',
 		"shared_preload_libraries = 'wfproc'") unless exists $option{preload} && !$option{preload};
 	$node->append_conf(
