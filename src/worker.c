@@ -143,7 +143,7 @@ detach(int code, Datum arg)
 {
 	wf_suspect_end();
 	LWLockReleaseAll();
-	/* not before the process has its place among the backends, as servers before 17 assert */
+	/* it may not be in its place among the backends yet, as servers before 17 assert */
 	if (OidIsValid(MyDatabaseId))
 		LockReleaseAll(DEFAULT_LOCKMETHOD, true);
 	wf_registry_detach(terminated ? WF_LEFT_TERMINATED : outcome);
