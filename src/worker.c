@@ -143,7 +143,7 @@ detach(int code, Datum arg)
 {
 	wf_suspect_end();
 	LWLockReleaseAll();
-	/* it may not be in its place among the backends yet, as servers before 17 assert */
+	/* servers before 17 assert that it is among the backends by now */
 	if (OidIsValid(MyDatabaseId))
 		LockReleaseAll(DEFAULT_LOCKMETHOD, true);
 	wf_registry_detach(terminated ? WF_LEFT_TERMINATED : outcome);
