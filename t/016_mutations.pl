@@ -204,12 +204,15 @@ my %mutation = (
 	'snapshot state with its hash' => sub { my $i = pick(@checked_snapshot); return (q(UPDATE wfproc.snapshot SET state = state || '{"n": -1}', state_sha256 = sha256(convert_to((state || '{"n": -1}')::text, 'UTF8')) ) . where($i), $i) },
 	'snapshot replaced' => sub { my ($i, $other) = @with_snapshot[ draw(@with_snapshot / 2), @with_snapshot / 2 + draw(@with_snapshot / 2) ]; return ("UPDATE wfproc.snapshot s SET (seq, at, state, log_sha256, state_sha256) = (SELECT seq, at, state, log_sha256, state_sha256 FROM wfproc.snapshot " . where($other) . ') ' . where($i), $i) },
 	(map { my $set = $_; ("snapshot $set" => sub { my $i = pick(@checked_snapshot); return ("UPDATE wfproc.snapshot SET $set " . where($i), $i) }) }
-		'seq = seq + 1', 'seq = seq - 1', 'changed_seq = changed_seq - 1', q(at = at - interval '1 us'), 'version = version + 1', 'log_sha256 = sha256(log_sha256)', 'state_sha256 = sha256(state_sha256)'),
+		'seq = seq + 1', 'seq = seq - 1', q(at = at - interval '1 us'), 'version = version + 1', 'log_sha256 = sha256(log_sha256)', 'state_sha256 = sha256(state_sha256)'),
+	# how long the state has stood is known where the log can be folded
+	'snapshot changed_seq' => sub { my $i = pick(grep { !$_->{redacted} } @with_snapshot); return ('UPDATE wfproc.snapshot SET changed_seq = changed_seq ' . pick('- 1', '+ 1') . ' ' . where($i), $i) },
+	'kept snapshot changed_seq' => sub { my $k = pick(grep { !$_->{log}{redacted} } @kept); return ('UPDATE wfproc.kept_snapshot SET changed_seq = changed_seq ' . pick('- 1', '+ 1') . ' ' . where($k->{log}, $k->{seq}), $k->{log}) },
 	'kept snapshot state' => sub { my $k = pick(@kept); return (q(UPDATE wfproc.kept_snapshot SET state = state || '{"n": -1}' ) . where($k->{log}, $k->{seq}), $k->{log}) },
 	'kept snapshot state with its hash' => sub { my $k = pick(@kept); return (q(UPDATE wfproc.kept_snapshot SET state = state || '{"n": -1}', state_sha256 = sha256(convert_to((state || '{"n": -1}')::text, 'UTF8')) ) . where($k->{log}, $k->{seq}), $k->{log}) },
 	'kept snapshot of another' => sub { my ($k, $other) = @kept[ 0, -1 ]; return ("UPDATE wfproc.kept_snapshot s SET (at, state, log_sha256, state_sha256) = (SELECT at, state, log_sha256, state_sha256 FROM wfproc.kept_snapshot " . where($other->{log}, $other->{seq}) . ') ' . where($k->{log}, $k->{seq}), $k->{log}) },
 	(map { my $set = $_; ("kept snapshot $set" => sub { my $k = pick(@kept); return ("UPDATE wfproc.kept_snapshot SET $set " . where($k->{log}, $k->{seq}), $k->{log}) }) }
-		'seq = seq + 1', 'seq = seq - 1', 'changed_seq = changed_seq - 1', q(at = at - interval '1 us'), 'version = version + 1', 'log_sha256 = sha256(log_sha256)', 'state_sha256 = sha256(state_sha256)'),
+		'seq = seq + 1', 'seq = seq - 1', q(at = at - interval '1 us'), 'version = version + 1', 'log_sha256 = sha256(log_sha256)', 'state_sha256 = sha256(state_sha256)'),
 	(map { my $status = $_; ("instance status $status" => sub { my $i = pick(@folded); return ("UPDATE wfproc.instance SET status = '$status' " . where($i), $i) }) } qw(running paused completed failed cancelled terminated)),
 	(map { my ($column, $set, $of) = @$_; ("instance $column: $set" => sub { my $i = pick(@$of); return ("UPDATE wfproc.instance SET $column = $set " . where($i), $i) }) }
 		[ 'closed_at', q(closed_at + interval '1 us'), $closed ], [ 'closed_at', 'NULL', $closed ], [ 'closed_at', 'started_at', $open ],
