@@ -345,7 +345,11 @@ sub check_upgrade
 	$node->safe_psql('postgres', 'ALTER SYSTEM SET wfproc.enabled = on');
 	$node->restart;
 	acts($node, 'upgraded');
+	my $loose = q(SELECT count(*) FROM pg_namespace n WHERE n.nspname LIKE 'wfproc\_code\_%'
+		AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_namespace'::regclass AND d.objid = n.oid AND d.deptype = 'x'));
+	is(sql($node, $loose), 5, 'upgraded: schemas of code do not depend on the extension, as README says');
 	is(sql($node, 'SELECT wfproc.adopt()'), 0, 'upgraded: nothing to adopt');
+	is(sql($node, $loose), 0, 'upgraded: but now they do');
 	leaves_clean($node, 'upgraded');
 	$node->stop;
 	return;
