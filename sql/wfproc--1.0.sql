@@ -617,7 +617,7 @@ COMMENT ON FUNCTION wfproc.seal(bool) IS
 CREATE FUNCTION wfproc.check_seal(seal text, OUT id text, OUT problem text, OUT seq bigint)
     RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wfproc_check_seal';
 COMMENT ON FUNCTION wfproc.check_seal(text) IS
-'what does not fit a seal any more: instances that were removed, cut or changed since, with the first seq that is missing or not as sealed; no rows: all that was sealed is still there as it was; 22023 no seal, or one of another database; owner of the extension, or pg_read_all_data';
+'what does not fit a seal any more: instances that were removed, cut or changed since, with the first seq that is missing or not as sealed; no rows: each log still has the end that was sealed, and each version its code (what comes before an end is verify()s affair); 22023 no seal, or one of another database; owner of the extension, or pg_read_all_data';
 
 /*
  * Inside a handler.
