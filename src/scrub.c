@@ -496,37 +496,49 @@ note_failure(const ErrorData *error)
 }
 
 /*
- * Checks on.
+ * check_piece(), with an error as its end.
  */
-static void
-check_on(void)
+static bool
+try_piece(bool *bad)
 {
-	MemoryContext old = CurrentMemoryContext;
-	int64		recheck = 0;
+	MemoryContext caller = CurrentMemoryContext;
 	bool		done;
-	bool		bad = false;
 
-	piece_ends = monotonic_ms() + PIECE_MS;
-	rows_passed = 0;
 	PG_TRY();
 	{
-		done = check_piece(&bad);
+		done = check_piece(bad);
 	}
 	PG_CATCH();
 	{
 		ErrorData  *error;
 
 		wf_suspect_end();
-		MemoryContextSwitchTo(old);
+		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();
 		AbortCurrentTransaction();
 		note_failure(error);
 		done = true;
-		bad = false;
+		*bad = false;
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(old);
+	MemoryContextSwitchTo(caller);
+	return done;
+}
+
+/*
+ * Checks on.
+ */
+static void
+check_on(void)
+{
+	int64		recheck = 0;
+	bool		bad;
+	bool		done;
+
+	piece_ends = monotonic_ms() + PIECE_MS;
+	rows_passed = 0;
+	done = try_piece(&bad);
 	if (bad && !WF_IS_CLOSED(my_check->instance.status))
 		recheck = my_check->instance.instance_id;
 	if (done)
