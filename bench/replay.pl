@@ -41,7 +41,7 @@ my @what = (
 sub fold
 {
 	my ($name, $expression) = @_;
-	my $begin = $name eq 'plain' ? 'BEGIN; DELETE FROM wfproc.snapshot' : 'BEGIN';
+	my $begin = $name eq 'plain' ? 'BEGIN; DELETE FROM wfproc.snapshot; DELETE FROM wfproc.kept_snapshot' : 'BEGIN';
 	my $out = sql(<<"END");
 $begin;
 SELECT wfproc.state('acc-1') \\g /dev/null
