@@ -34,10 +34,12 @@ sub long_run
 	return $ENV{WF_LONG} ? $long : $normal;
 }
 
-# Seeds rand(), and says how to repeat the run.
+# Seeds rand(), and says how to repeat the run: with WF_SEED, with what a test usually draws, or at random (also WF_SEED=random).
 sub seed
 {
-	my $seed = $ENV{WF_SEED} // (time ^ ($$ << 8)) % 1_000_000_007;
+	my ($usual) = @_;
+	my $seed = $ENV{WF_SEED} // $usual // 'random';
+	$seed = (time ^ ($$ << 8)) % 1_000_000_007 if $seed eq 'random';
 	srand($seed);
 	diag("seed $seed (WF_SEED=$seed repeats it)");
 	return $seed;
