@@ -62,7 +62,7 @@ for my $round (1 .. 6)
 	{
 		my $begin = time;
 		sql('VACUUM wfproc.mailbox; VACUUM FULL wfproc.snapshot; ANALYZE wfproc.event; REINDEX TABLE wfproc.instance; VACUUM FULL wfproc.mailbox');
-		cmp_ok(time - $begin, '<', 5, sprintf('I23: VACUUM FULL of our own tables under load takes %.2f s', time - $begin));
+		cmp_ok(time - $begin, '<', 20, sprintf('I23: VACUUM FULL of our own tables under load takes %.2f s', time - $begin));
 	}
 	ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM wfproc.mailbox"), 50_000 * $round . ' events are handled');
 	$rss{$round} = private_kb();
@@ -140,7 +140,7 @@ for my $ddl ('TRUNCATE mine', 'VACUUM FULL read_by_handler', 'TRUNCATE read_by_h
 	sql(q(INSERT INTO mine (id, n) SELECT 'read-' || n % 100, n FROM generate_series(1, 20000) n));
 	my $begin = time;
 	is(sqlstate($node, 'postgres', "SET lock_timeout = '10s'; $ddl"), 'ok', "I23: $ddl under load");
-	cmp_ok(time - $begin, '<', 5, sprintf('I23: %s takes %.2f s', $ddl, time - $begin));
+	cmp_ok(time - $begin, '<', 20, sprintf('I23: %s takes %.2f s', $ddl, time - $begin));
 }
 ok($node->poll_query_until('postgres', q(SELECT count(*) = 0 FROM wfproc.mailbox m JOIN wfproc.instance i USING (instance_id) WHERE i.status = 'running')), 'all is handled');
 is(sql(q(SELECT sum((wfproc.state('read-' || n) ->> 'n')::int) FROM generate_series(0, 99) n)), 9 * 20000 + 100, 'each once');
