@@ -1,5 +1,5 @@
 /*
- * clock.c: the one place that reads the wall clock for anything that is stored or compared with a stamp.
+ * clock.c: the one place that reads the wall clock for anything that is stored or compared with a stamp; and the clock of waits.
  *
  * Called by everybody.  wfproc.fake_now replaces the wall clock in the session that sets it, so that a test can move on a
  * year without waiting.
@@ -7,6 +7,7 @@
 #include "postgres.h"
 
 #include "common/int.h"
+#include "portability/instr_time.h"
 #include "utils/timestamp.h"
 
 #include "clock.h"
@@ -57,4 +58,16 @@ wf_clock_interval_us(const Interval *interval)
 {
 	return interval->time +
 		((int64) interval->month * DAYS_PER_MONTH + interval->day) * USECS_PER_DAY;
+}
+
+/*
+ * Milliseconds on a clock that nobody sets, from an arbitrary beginning.
+ */
+int64
+wf_clock_monotonic_ms(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MILLISEC(now);
 }

@@ -131,12 +131,9 @@ foresee_one(WfOutlook *outlook, const char *name)
 static void
 foresee(const WfInstance *instance, WfOutlook *outlook)
 {
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TimestampTz next_at;
 	WfMail	   *mails;
-	int			count = wf_mailbox_read(instance->instance_id, WF_AT_ONCE, WF_AT_ONCE, INT_MAX, snapshot, &mails, &next_at);
+	int			count = wf_mailbox_read_control(instance->instance_id, &mails);
 
-	UnregisterSnapshot(snapshot);
 	memset(outlook, 0, sizeof(WfOutlook));
 	outlook->paused = instance->status == WF_PAUSED;
 	outlook->retrying = instance->attempts > 0;
@@ -405,13 +402,10 @@ wfproc_pause(PG_FUNCTION_ARGS)
 static bool
 acceptance_waits(const WfInstance *instance)
 {
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TimestampTz next_at;
 	WfMail	   *mails;
-	int			count = wf_mailbox_read(instance->instance_id, WF_AT_ONCE, WF_AT_ONCE, INT_MAX, snapshot, &mails, &next_at);
+	int			count = wf_mailbox_read_control(instance->instance_id, &mails);
 	bool		found = false;
 
-	UnregisterSnapshot(snapshot);
 	for (int i = 0; i < count && !found; i++)
 		found = wf_object_get(mails[i].event.payload, "accept_state") != NULL;
 	return found;

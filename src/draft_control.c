@@ -6,7 +6,6 @@
  */
 #include "postgres.h"
 
-#include "utils/fmgrprotos.h"
 
 #include "draft_internal.h"
 #include "guc.h"
@@ -92,18 +91,6 @@ retry_now(WfDraft *draft, WfOutput *output, const WfMail *mail)
 	draft->row_changed = true;
 }
 
-static int64
-get_number(Jsonb *payload, const char *key)
-{
-	Jsonb	   *value = wf_object_get(payload, key);
-	JsonbValue	scalar;
-
-	if (value == NULL || !JB_ROOT_IS_SCALAR(value) || !JsonbExtractScalar(&value->root, &scalar) ||
-		scalar.type != jbvNumeric)
-		return 0;
-	return DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(scalar.val.numeric)));
-}
-
 /*
  * A request to set aside the event that fails.  Its row is still protected by the turn's snapshot.
  */
@@ -114,7 +101,7 @@ skip(WfDraft *draft, WfOutput *output, const WfMail *mail)
 	WfMail	   *failing = palloc(sizeof(WfMail));
 
 	if (draft->broken || (draft->row.attempts == 0 && draft->row.crashes == 0) ||
-		!wf_mailbox_find(draft->instance_id, get_number(mail->event.payload, "mail_id"), failing) ||
+		!wf_mailbox_find(draft->instance_id, wf_object_get_int(mail->event.payload, "mail_id"), failing) ||
 		WF_IS_ENGINE_EVENT(failing->event.name) || strcmp(failing->event.name, "start") == 0)
 		return;
 	(void) wf_draft_log_engine_event(draft, output, "$skip", mail->event.payload, mail);
@@ -153,7 +140,7 @@ redact(WfDraft *draft, WfOutput *output, WfMail *mail)
 	WfRedaction *redaction = palloc(sizeof(WfRedaction));
 
 	redaction->instance_id = draft->instance_id;
-	redaction->seq = get_number(mail->event.payload, "seq");
+	redaction->seq = wf_object_get_int(mail->event.payload, "seq");
 	if (draft->broken || !draft->fold.started || redaction->seq < 1 || redaction->seq > draft->fold.seq)
 	{
 		wf_draft_bury(draft, output, mail, draft->broken ? "the log cannot be folded" : "there is no such event yet");

@@ -488,6 +488,20 @@ wf_mailbox_find_timers(int64 instance_id, Snapshot snapshot, WfTimerCallback fou
 }
 
 /*
+ * Reads all control events that wait ahead of an instance's other mail, as of now, and returns how many.
+ */
+int
+wf_mailbox_read_control(int64 instance_id, WfMail **mails)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TimestampTz next_at;
+	int			count = wf_mailbox_read(instance_id, WF_AT_ONCE, WF_AT_ONCE, INT_MAX, snapshot, mails, &next_at);
+
+	UnregisterSnapshot(snapshot);
+	return count;
+}
+
+/*
  * Reads the first $terminate that has a stamp, due or not, of an instance's mail into *mail, in the current memory context.
  * False where there is none among the first MAX_DEADLINE_ROWS.
  */

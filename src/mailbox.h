@@ -89,6 +89,7 @@ typedef void (*WfTimerCallback) (const WfMail *mail, void *arg);
 
 extern void wf_mailbox_find_timers(int64 instance_id, Snapshot snapshot, WfTimerCallback found, void *arg);
 
+extern int	wf_mailbox_read_control(int64 instance_id, WfMail **mails);
 extern bool wf_mailbox_find_deadline(int64 instance_id, Snapshot snapshot, WfMail *mail);
 
 /* dead letters */

@@ -1,10 +1,11 @@
 /*
- * object.c: making JSON objects pair by pair, and reading a string from one.
+ * object.c: making JSON objects pair by pair, and reading values from one.
  *
  * Called wherever the engine makes a payload of its own.  Everything is palloc'd in the current memory context.
  */
 #include "postgres.h"
 
+#include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
 
 #include "object.h"
@@ -123,4 +124,16 @@ wf_object_get_text(Jsonb *object, const char *key)
 	if (value == NULL || value->type != jbvString)
 		return NULL;
 	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
+int64
+wf_object_get_int(Jsonb *object, const char *key)
+{
+	Jsonb	   *value = wf_object_get(object, key);
+	JsonbValue	scalar;
+
+	if (value == NULL || !JB_ROOT_IS_SCALAR(value) || !JsonbExtractScalar(&value->root, &scalar) ||
+		scalar.type != jbvNumeric)
+		return 0;
+	return DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(scalar.val.numeric)));
 }

@@ -1,5 +1,5 @@
 /*
- * object.h: making JSON objects.
+ * object.h: making JSON objects, and reading from them.
  */
 #ifndef WF_OBJECT_H
 #define WF_OBJECT_H
@@ -16,5 +16,8 @@ extern Jsonb *wf_object_end(JsonbParseState **parse);
 /* of an object: palloc'd; NULL where there is none */
 extern Jsonb *wf_object_get(Jsonb *object, const char *key);
 extern char *wf_object_get_text(Jsonb *object, const char *key);
+
+/* 0 where there is none */
+extern int64 wf_object_get_int(Jsonb *object, const char *key);
 
 #endif

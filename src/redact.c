@@ -17,7 +17,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/snapmgr.h"
 
 #include "api.h"
@@ -84,21 +83,13 @@ make_payload(int64 seq, const char *reason)
 static bool
 is_asked_for(const WfInstance *instance, int64 seq)
 {
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TimestampTz next_at;
 	WfMail	   *mails;
-	int			count = wf_mailbox_read(instance->instance_id, WF_AT_ONCE, WF_AT_ONCE, INT_MAX, snapshot, &mails, &next_at);
+	int			count = wf_mailbox_read_control(instance->instance_id, &mails);
 	bool		found = false;
 
-	UnregisterSnapshot(snapshot);
 	for (int i = 0; i < count && !found; i++)
 	{
-		Jsonb	   *value = wf_object_get(mails[i].event.payload, "seq");
-		JsonbValue	scalar;
-
-		found = strcmp(mails[i].event.name, "$redact") == 0 && value != NULL && JsonbExtractScalar(&value->root, &scalar) &&
-			scalar.type == jbvNumeric &&
-			DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(scalar.val.numeric))) == seq;
+		found = strcmp(mails[i].event.name, "$redact") == 0 && wf_object_get_int(mails[i].event.payload, "seq") == seq;
 	}
 	return found;
 }

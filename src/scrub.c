@@ -21,7 +21,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "portability/instr_time.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -101,15 +100,6 @@ static double balance = 0;
 static int64 balance_at = 0;
 static int64 rows_passed = 0;
 
-static int64
-monotonic_ms(void)
-{
-	instr_time	now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	return (int64) INSTR_TIME_GET_MILLISEC(now);
-}
-
 /*
  * What has come in since, at most what is for one second.
  */
@@ -127,7 +117,7 @@ fill_balance(int64 now)
 static void
 pay(double rows)
 {
-	int64		now = monotonic_ms();
+	int64		now = wf_clock_monotonic_ms();
 
 	fill_balance(now);
 	balance -= rows;
@@ -138,7 +128,7 @@ pay(double rows)
 int64
 wf_scrub_wait(void)
 {
-	return wf_scrub_rate == 0 || wf_worker_shards() == 0 ? NO_WAIT : Max(ready_at - monotonic_ms(), 0);
+	return wf_scrub_rate == 0 || wf_worker_shards() == 0 ? NO_WAIT : Max(ready_at - wf_clock_monotonic_ms(), 0);
 }
 
 void
@@ -172,7 +162,7 @@ static bool
 should_pause(void *arg)
 {
 	rows_passed++;
-	return monotonic_ms() >= piece_ends || wf_registry_is_called() || wf_engine_next() <= wf_clock_now();
+	return wf_clock_monotonic_ms() >= piece_ends || wf_registry_is_called() || wf_engine_next() <= wf_clock_now();
 }
 
 /*
@@ -378,7 +368,7 @@ end_round(void)
 	int64		ms = TimestampDifferenceMilliseconds(wf_clock_now(), my_round->next_at);
 
 	my_round->under_way = false;
-	ready_at = monotonic_ms() + Max(ms, Min(wf_scrub_age * INT64CONST(1000), MIN_ROUND_MS));
+	ready_at = wf_clock_monotonic_ms() + Max(ms, Min(wf_scrub_age * INT64CONST(1000), MIN_ROUND_MS));
 }
 
 /*
@@ -536,7 +526,7 @@ check_on(void)
 	bool		bad;
 	bool		done;
 
-	piece_ends = monotonic_ms() + PIECE_MS;
+	piece_ends = wf_clock_monotonic_ms() + PIECE_MS;
 	rows_passed = 0;
 	done = try_piece(&bad);
 	if (bad && !WF_IS_CLOSED(my_check->instance.status))
@@ -555,7 +545,7 @@ check_on(void)
 bool
 wf_scrub_work(void)
 {
-	if (wf_scrub_rate == 0 || wf_worker_shards() == 0 || monotonic_ms() < ready_at)
+	if (wf_scrub_rate == 0 || wf_worker_shards() == 0 || wf_clock_monotonic_ms() < ready_at)
 		return false;
 	if (my_round != NULL && my_round->shards != wf_worker_shards())
 		wf_scrub_forget();

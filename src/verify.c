@@ -17,7 +17,6 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -325,21 +324,6 @@ check_erased(LogCheck *check, const WfLogRow *row)
 }
 
 /*
- * The seq that a $redact names; 0: none.
- */
-static int64
-redacted_seq(Jsonb *payload)
-{
-	Jsonb	   *value = wf_object_get(payload, "seq");
-	JsonbValue	scalar;
-
-	if (value == NULL || !JB_ROOT_IS_SCALAR(value) || !JsonbExtractScalar(&value->root, &scalar) ||
-		scalar.type != jbvNumeric)
-		return 0;
-	return DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(scalar.val.numeric)));
-}
-
-/*
  * What columns beside the hash say.
  */
 static void
@@ -350,7 +334,7 @@ check_columns(LogCheck *check, const WfLogRow *row)
 		note_bad(&check->bad, check->memory, row->seq,
 				 psprintf("event " INT64_FORMAT " is in the mailbox as well", row->event.mail_id));
 	if (strcmp(row->event.name, "$redact") == 0)
-		add_number(row->seq <= check->first_upto ? &check->redacted : &check->redacted_since, redacted_seq(row->event.payload));
+		add_number(row->seq <= check->first_upto ? &check->redacted : &check->redacted_since, wf_object_get_int(row->event.payload, "seq"));
 	if (strcmp(row->event.name, "$upgrade") == 0)
 	{
 		add_number(&check->upgrades, wf_process_upgrade_to(&row->event));

@@ -19,7 +19,6 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "portability/instr_time.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/condition_variable.h"
@@ -115,15 +114,6 @@ static int64 statistics_due = 0;	/* 0: all are reported */
 
 static volatile sig_atomic_t terminated = false;
 static WfOutcome outcome = WF_LEFT_FAILED;
-
-static int64
-monotonic_ms(void)
-{
-	instr_time	now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	return (int64) INSTR_TIME_GET_MILLISEC(now);
-}
 
 /*
  * SIGTERM.
@@ -223,7 +213,7 @@ nap(long ms)
 static void
 retake_shards(void)
 {
-	int64		give_up = monotonic_ms() + RETAKE_MS;
+	int64		give_up = wf_clock_monotonic_ms() + RETAKE_MS;
 
 	locks_lost = false;
 	for (int shard = 0; shard < WF_SHARDS; shard++)
@@ -232,7 +222,7 @@ retake_shards(void)
 			continue;
 		while (!wf_gate_try_shard(shard, true))
 		{
-			if (monotonic_ms() > give_up)
+			if (wf_clock_monotonic_ms() > give_up)
 				ereport(FATAL,
 						(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 						 errmsg("wfproc: worker lost shard %d to another session", shard)));
@@ -263,7 +253,7 @@ wf_worker_commit(void)
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	if (statistics_due == 0)
-		statistics_due = monotonic_ms() + STATISTICS_MS;
+		statistics_due = wf_clock_monotonic_ms() + STATISTICS_MS;
 }
 
 /*
@@ -339,7 +329,7 @@ take_shards(void)
 {
 	uint64		got;
 
-	if (held_shards == my_shards || monotonic_ms() < next_shard_try)
+	if (held_shards == my_shards || wf_clock_monotonic_ms() < next_shard_try)
 		return;
 	wf_worker_begin();
 	got = try_shards(my_shards & ~held_shards);
@@ -350,7 +340,7 @@ take_shards(void)
 	if (got != 0)
 		wf_engine_sweep(got);
 	uncounted_shards |= got;
-	next_shard_try = monotonic_ms() + shard_retry;
+	next_shard_try = wf_clock_monotonic_ms() + shard_retry;
 	shard_retry = Min(shard_retry * 2, MAX_SHARD_RETRY_MS);
 }
 
@@ -394,7 +384,7 @@ leave_if_unwanted(void)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 		assert_settings();
-		next_sweep = Min(next_sweep, monotonic_ms() + wf_sweep_interval);
+		next_sweep = Min(next_sweep, wf_clock_monotonic_ms() + wf_sweep_interval);
 		wf_scrub_hurry();
 	}
 	if (!wf_enabled || my_share >= wf_workers || wf_registry_should_stop())
@@ -441,10 +431,10 @@ drain(void)
 	for (int i = 0; i < count; i++)
 		if (is_held(wf_shard_of(wakeups[i].instance_id)))
 			wf_engine_wake(wakeups[i].instance_id, wakeups[i].at);
-	if (monotonic_ms() >= next_sweep)
+	if (wf_clock_monotonic_ms() >= next_sweep)
 	{
 		sweep = held_shards;
-		next_sweep = monotonic_ms() + wf_sweep_interval;
+		next_sweep = wf_clock_monotonic_ms() + wf_sweep_interval;
 	}
 	if ((sweep & held_shards) != 0)
 		wf_engine_sweep(sweep & held_shards);
@@ -467,7 +457,7 @@ passivation_interval(void)
 static long
 time_to_sleep(void)
 {
-	int64		now = monotonic_ms();
+	int64		now = wf_clock_monotonic_ms();
 	int64		ms = Min(MAX_SLEEP_MS, next_sweep - now);
 	TimestampTz next = wf_engine_next();
 
@@ -485,7 +475,7 @@ time_to_sleep(void)
 static void
 report_statistics(void)
 {
-	if (statistics_due == 0 || monotonic_ms() < statistics_due)
+	if (statistics_due == 0 || wf_clock_monotonic_ms() < statistics_due)
 		return;
 	(void) pgstat_report_stat(true);
 	statistics_due = 0;
@@ -596,9 +586,9 @@ work_until_error(MemoryContext memory, int *errors)
 static void
 pause_after_error(int errors)
 {
-	int64		until = monotonic_ms() + Min(ERROR_PAUSE_MS << Min(errors, 16), MAX_ERROR_PAUSE_MS);
+	int64		until = wf_clock_monotonic_ms() + Min(ERROR_PAUSE_MS << Min(errors, 16), MAX_ERROR_PAUSE_MS);
 
-	while (monotonic_ms() < until)
+	while (wf_clock_monotonic_ms() < until)
 	{
 		nap(ERROR_PAUSE_MS);
 		leave_if_unwanted();
