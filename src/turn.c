@@ -466,7 +466,7 @@ wf_turn_recheck(WfTurn *turn, int64 instance_id)
 static TimestampTz
 next_due(const WfDraft *draft)
 {
-	if (draft->low == WF_AT_ONCE || !draft->loaded)
+	if (draft->low == WF_AT_ONCE || !draft->loaded || WF_IS_CLOSED(draft->row.status))
 		return draft->low;
 	if (draft->broken || draft->row.status == WF_PAUSED)
 		return draft->deadline_at;
