@@ -93,4 +93,17 @@ EXCEPTION WHEN OTHERS THEN
 END $$;
 SELECT left(l, 12), pg_temp.attempt(format('SELECT wfproc.send(%L, %L, %L)', U&'hashes \+01D11E text', 'e', l))
 FROM unnest(ARRAY['1e131072', '1e-16384', '"\u0000"', '"\ud834"', '"\udd1e\ud834"', 'NaN', 'Infinity', '01', '1.', '{"a"}', to_jsonb(repeat('x', 1048577))::text]) l;
+
+\echo '--- a large state leaves no memory behind'
+CREATE FUNCTION public.hashes_large(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE sql AS
+$$ SELECT CASE event WHEN 'start' THEN state ELSE jsonb_build_object('text', repeat('x', 30000000)) END $$;
+SELECT wfproc.define('large', 'public.hashes_large');
+SELECT wfproc.start('large', 'large', at => '0001-01-01');
+SET LOCAL wfproc.max_state = '64MB';
+SELECT wfproc.run();
+SELECT sum(total_bytes) AS before FROM pg_backend_memory_contexts WHERE name = 'TopMemoryContext' \gset
+SELECT count(wfproc.send('large', 'grow'));
+SELECT wfproc.run();
+SELECT length(wfproc.state('large') ->> 'text');
+SELECT sum(total_bytes) - :before < 5000000 AS "kept less than 5 MB" FROM pg_backend_memory_contexts WHERE name = 'TopMemoryContext';
 ROLLBACK;

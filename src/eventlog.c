@@ -98,39 +98,33 @@ append_text(StringInfo buf, const char *value)
 void
 wf_eventlog_chain(const uint8 *previous, const WfLogRow *row, uint8 *hash)
 {
-	static StringInfoData buf = {NULL, 0, 0, 0};
+	StringInfo	buf;
 	uint8		payload[WF_SHA256_LEN];
 	WfBytes		parts[2];
 
-	if (buf.data == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-		initStringInfo(&buf);
-		MemoryContextSwitchTo(old);
-	}
 	if (row->event.payload_sha256 != NULL)
 		memcpy(payload, row->event.payload_sha256, WF_SHA256_LEN);
 	else
 		wf_hash_jsonb(row->event.payload, payload);
-	resetStringInfo(&buf);
-	append_int64(&buf, row->seq);
-	append_int64(&buf, wf_clock_unix_us(row->event.at));
-	append_int64(&buf, wf_clock_unix_us(row->recorded_at));
-	append_text(&buf, row->event.name);
-	wf_hash_append_hex(&buf, payload, WF_SHA256_LEN);
-	appendStringInfoCharMacro(&buf, FIELD_SEPARATOR);
-	append_text(&buf, row->event.sender);
-	append_text(&buf, row->event.key);
-	append_int64(&buf, row->digest);
+	buf = wf_hash_buffer();
+	append_int64(buf, row->seq);
+	append_int64(buf, wf_clock_unix_us(row->event.at));
+	append_int64(buf, wf_clock_unix_us(row->recorded_at));
+	append_text(buf, row->event.name);
+	wf_hash_append_hex(buf, payload, WF_SHA256_LEN);
+	appendStringInfoCharMacro(buf, FIELD_SEPARATOR);
+	append_text(buf, row->event.sender);
+	append_text(buf, row->event.key);
+	append_int64(buf, row->digest);
 	parts[0].data = previous;
 	parts[0].len = WF_SHA256_LEN;
-	parts[1].data = buf.data;
+	parts[1].data = buf->data;
 
 	/* between fields, not after the last */
-	parts[1].len = buf.len - 1;
+	parts[1].len = buf->len - 1;
 
 	wf_hash_sha256(parts, 2, hash);
+	wf_hash_buffer_done();
 }
 
 static void

@@ -17,8 +17,10 @@
 
 #include "hash.h"
 
-/* text buffers beyond this are given back after use */
+/* the text buffer is given back after use where it has grown beyond this */
 #define KEEP_TEXT_BYTES (256 * 1024)
+
+static StringInfoData buffer = {NULL, 0, 0, 0};
 
 #ifdef USE_OPENSSL
 
@@ -68,32 +70,49 @@ wf_hash_sha256(const WfBytes *parts, int count, uint8 *result)
 #endif
 
 /*
+ * An empty buffer for text that is to be hashed, kept for the life of the process.  There is one: whoever has it hashes no
+ * jsonb by wf_hash_jsonb() before wf_hash_buffer_done().
+ */
+StringInfo
+wf_hash_buffer(void)
+{
+	if (buffer.data == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		initStringInfo(&buffer);
+		MemoryContextSwitchTo(old);
+	}
+	resetStringInfo(&buffer);
+	return &buffer;
+}
+
+/*
+ * The text has been hashed: one large state must not hold its memory for ever.
+ */
+void
+wf_hash_buffer_done(void)
+{
+	if (buffer.maxlen <= KEEP_TEXT_BYTES)
+		return;
+	pfree(buffer.data);
+	buffer.data = NULL;
+}
+
+/*
  * SHA-256 of jsonb's text.
  */
 void
 wf_hash_jsonb(Jsonb *value, uint8 *result)
 {
-	static StringInfoData buf = {NULL, 0, 0, 0};
+	StringInfo	buf = wf_hash_buffer();
 	WfBytes		part;
 
-	if (buf.data == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-		initStringInfo(&buf);
-		MemoryContextSwitchTo(old);
-	}
-	resetStringInfo(&buf);
-	wf_hash_append_jsonb(&buf, value);
-	part.data = buf.data;
-	part.len = buf.len;
-
+	wf_hash_append_jsonb(buf, value);
+	part.data = buf->data;
+	part.len = buf->len;
 	wf_hash_sha256(&part, 1, result);
-	if (buf.maxlen > KEEP_TEXT_BYTES)
-	{
-		pfree(buf.data);
-		buf.data = NULL;
-	}
+	wf_hash_buffer_done();
 }
 
 /*

@@ -16,6 +16,8 @@ typedef struct WfBytes
 } WfBytes;
 
 extern void wf_hash_sha256(const WfBytes *parts, int count, uint8 *result);
+extern StringInfo wf_hash_buffer(void);
+extern void wf_hash_buffer_done(void);
 extern void wf_hash_jsonb(Jsonb *value, uint8 *result);
 extern void wf_hash_append_hex(StringInfo buf, const uint8 *bytes, int len);
 extern void wf_hash_append_jsonb(StringInfo buf, Jsonb *value);

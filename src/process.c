@@ -6,9 +6,7 @@
  */
 #include "postgres.h"
 
-#include "lib/stringinfo.h"
 #include "utils/fmgrprotos.h"
-#include "utils/memutils.h"
 
 #include "check.h"
 #include "handler.h"
@@ -31,31 +29,25 @@ wf_process_init_fold(WfFold *fold, int version)
 /*
  * First 8 bytes of the SHA-256 of the state's and the actions' text, joined by chr(31).
  */
-static int64
-digest_of(Jsonb *state, const List *actions)
+int64
+wf_process_digest(Jsonb *state, const List *actions)
 {
-	static StringInfoData buf;
+	Jsonb	   *as_jsonb = actions == NIL ? NULL : wf_action_as_jsonb(actions);
+	StringInfo	buf = wf_hash_buffer();
 	uint8		sha256[WF_SHA256_LEN];
 	uint64		digest = 0;
 	WfBytes		part;
 
-	if (buf.data == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-		initStringInfo(&buf);
-		MemoryContextSwitchTo(old);
-	}
-	resetStringInfo(&buf);
-	wf_hash_append_jsonb(&buf, state);
-	appendStringInfoChar(&buf, 0x1f);
-	if (actions == NIL)
-		appendStringInfoString(&buf, "[]");
+	wf_hash_append_jsonb(buf, state);
+	appendStringInfoChar(buf, 0x1f);
+	if (as_jsonb == NULL)
+		appendStringInfoString(buf, "[]");
 	else
-		wf_hash_append_jsonb(&buf, wf_action_as_jsonb(actions));
-	part.data = buf.data;
-	part.len = buf.len;
+		wf_hash_append_jsonb(buf, as_jsonb);
+	part.data = buf->data;
+	part.len = buf->len;
 	wf_hash_sha256(&part, 1, sha256);
+	wf_hash_buffer_done();
 	for (int i = 0; i < 8; i++)
 		digest = digest << 8 | sha256[i];
 	return (int64) digest;
@@ -243,7 +235,7 @@ wf_process_step(WfWorkflow *workflow, WfVersion *version, const WfInstance *inst
 		if (engine_step(workflow, &step, before, after, error) == WF_STEP_FAILED)
 			return WF_STEP_FAILED;
 		note_change(before, after);
-		*digest = digest_of(after->state, NIL);
+		*digest = wf_process_digest(after->state, NIL);
 		return WF_STEP_DONE;
 	}
 	state = wf_handler_call(workflow, version, &step, before->state, error);
@@ -264,6 +256,6 @@ wf_process_step(WfWorkflow *workflow, WfVersion *version, const WfInstance *inst
 	if (last == NULL || last->kind != WF_ACTION_REJECT)
 		after->state = state;
 	note_change(before, after);
-	*digest = digest_of(after->state, *actions);
+	*digest = wf_process_digest(after->state, *actions);
 	return WF_STEP_DONE;
 }

@@ -32,6 +32,7 @@ typedef enum WfStepEnd
 } WfStepEnd;
 
 extern void wf_process_init_fold(WfFold *fold, int version);
+extern int64 wf_process_digest(Jsonb *state, const List *actions);
 extern int	wf_process_upgrade_to(const WfEvent *event);
 extern int	wf_process_next_on_way(WfWorkflow *workflow, int from, int to);
 extern char *wf_process_problem(const WfWorkflow *workflow, const WfVersion *version);
