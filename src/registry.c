@@ -220,30 +220,28 @@ wf_registry_confirm(void)
 	LWLockRelease(wf_registry->lock);
 }
 
+/*
+ * Whether the worker is to leave.  Read without the lock, in each of its rounds: who says so sets its latch afterwards.
+ */
 bool
 wf_registry_should_stop(void)
 {
-	bool		stop;
-
-	LWLockAcquire(wf_registry->lock, LW_SHARED);
-	stop = MyWfSlot->stop;
-	LWLockRelease(wf_registry->lock);
-	return stop;
+	return ((volatile WfSlot *) MyWfSlot)->stop;
 }
 
 /*
- * Whether the extension may have been dropped or changed since the last call; to be called before looking.
+ * Whether the extension may have been dropped or changed since the last call; to be called before looking.  As above, the
+ * lock is for who has been told so.
  */
 bool
 wf_registry_should_look(void)
 {
-	bool		look;
-
+	if (!((volatile WfSlot *) MyWfSlot)->look_again)
+		return false;
 	LWLockAcquire(wf_registry->lock, LW_EXCLUSIVE);
-	look = MyWfSlot->look_again;
 	MyWfSlot->look_again = false;
 	LWLockRelease(wf_registry->lock);
-	return look;
+	return true;
 }
 
 /*

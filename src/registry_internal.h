@@ -34,8 +34,9 @@ typedef struct WfSlot
 	PGPROC	   *proc;
 	TimestampTz since;			/* of being reserved or running */
 	bool		confirmed;
+	/* its worker reads these two without the lock */
 	bool		look_again;
-	bool		stop;			/* its worker is to leave */
+	bool		stop;			/* it is to leave */
 	WfOutcome	outcome;
 
 	/* protected by the slot's lock */
