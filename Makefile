@@ -15,7 +15,7 @@ SHLIB_LINK += $(filter -lcrypto, $(LIBS))
 DATA = $(sort $(wildcard sql/wfproc--*.sql))
 
 # The tests need a server that preloads the library, so they start one with this configuration; TEMP= takes the
-# running one. pg_regress reads INPUTDIR/sql/NAME.sql, and ours are sql_tests/NAME.sql: hence the link.
+# running one, which must have wfproc.enabled = off for the specs. pg_regress reads INPUTDIR/sql/NAME.sql, and ours are sql_tests/NAME.sql: hence the link.
 TEMP = sql_tests/wfproc.conf
 TEST_DATABASE = --encoding=UTF8 --no-locale --load-extension=pgcrypto --load-extension=wfproc
 
@@ -25,7 +25,7 @@ REGRESS_OPTS = --inputdir=.regress $(TEST_DATABASE) \
 	$(if $(TEMP),--temp-instance=.regress/server --temp-config=$(TEMP))
 ISOLATION = $(sort $(patsubst specs/%.spec,%,$(wildcard specs/*.spec)))
 ISOLATION_OPTS = $(TEST_DATABASE) \
-	$(if $(TEMP),--temp-instance=.regress/server_iso --temp-config=$(TEMP))
+	$(if $(TEMP),--temp-instance=.regress/server_iso --temp-config=$(TEMP) --temp-config=specs/wfproc.conf)
 TAP_TESTS = 1
 EXTRA_CLEAN = .regress
 
