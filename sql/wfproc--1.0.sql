@@ -123,7 +123,8 @@ CREATE TABLE wfproc.instance (
     parent text COLLATE "C",
     attributes jsonb NOT NULL DEFAULT '{}',
     result jsonb,
-    error text
+    error text,
+    error_context text
 ) WITH (fillfactor = 80);
 CREATE INDEX instance_attributes_idx ON wfproc.instance USING gin (attributes jsonb_path_ops);
 COMMENT ON TABLE wfproc.instance IS 'one row an instance; written by the holder of its shard when something changes for good, not for every event';
@@ -733,7 +734,7 @@ COMMENT ON VIEW wfproc.rollouts IS 'upgrades of whole workflows: pending counts 
 
 CREATE VIEW wfproc.instances WITH (security_barrier) AS
     SELECT i.id, w.name AS workflow, i.version, i.status, i.parent, i.attributes, i.started_at, i.live_from, i.closed_at,
-           i.result, i.error, i.attempts, i.retry_at, i.cancelling,
+           i.result, i.error, i.error_context, i.attempts, i.retry_at, i.cancelling,
            (SELECT s.reason FROM wfproc.scrub s WHERE s.instance_id OPERATOR(pg_catalog.=) i.instance_id) AS finding,
            (SELECT pg_catalog.count(*) FROM wfproc.mailbox m
              WHERE m.instance_id OPERATOR(pg_catalog.=) i.instance_id) AS waiting,
@@ -744,7 +745,7 @@ CREATE VIEW wfproc.instances WITH (security_barrier) AS
              ORDER BY m.at LIMIT 1), '0'::interval) AS lag
     FROM wfproc.instance i JOIN wfproc.workflow w ON w.workflow_id OPERATOR(pg_catalog.=) i.workflow_id
     WHERE wfproc.may(i.workflow_id, 'read');
-COMMENT ON VIEW wfproc.instances IS 'instances with their status; finding is what the last check found; waiting counts their mailbox; lag is wall clock minus the stamp of the oldest due event';
+COMMENT ON VIEW wfproc.instances IS 'instances with their status; error_context is the event of a step that failed, and what the server said of where and why; finding is what the last check found; waiting counts their mailbox; lag is wall clock minus the stamp of the oldest due event';
 
 CREATE VIEW wfproc.findings WITH (security_barrier) AS
     SELECT i.id, w.name AS workflow, s.first_bad_seq, s.reason, s.found_at, s.checked_at

@@ -44,6 +44,7 @@
 #include "utils/syscache.h"
 
 #include "callees.h"
+#include "errors.h"
 #include "code.h"
 #include "compat.h"
 #include "plwalk.h"
@@ -277,17 +278,6 @@ read_body(Search *search, Oid function)
 }
 
 /*
- * Whether an error is about the function, and not a cancel or no memory.
- */
-static bool
-is_about_function(int sqlerrcode)
-{
-	int			category = ERRCODE_TO_CATEGORY(sqlerrcode);
-
-	return category != ERRCODE_OPERATOR_INTERVENTION && category != ERRCODE_INSUFFICIENT_RESOURCES;
-}
-
-/*
  * read_body() in a subtransaction, which also puts settings back.  What was found before an error stays.
  */
 static void
@@ -313,7 +303,7 @@ try_read_body(Search *search, Oid function)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(caller);
 		CurrentResourceOwner = owner;
-		if (!is_about_function(error->sqlerrcode))
+		if (wf_error_is_passing(error))
 			ReThrowError(error);
 	}
 	PG_END_TRY();

@@ -13,6 +13,7 @@
 
 #include "check.h"
 #include "draft_internal.h"
+#include "errors.h"
 #include "eventlog.h"
 #include "guc.h"
 #include "inbox.h"
@@ -20,9 +21,10 @@
 #include "object.h"
 #include "suspect.h"
 
-/* serialization failures and the like are repeated that often before they count as attempts */
-#define MAX_REPEATS 10
-#define REPEAT_DELAY_US (50 * 1000)
+/* what passes is repeated that often, ever later, before it counts as an attempt: in all about four minutes */
+#define MAX_REPEATS 16
+#define REPEAT_DELAY_US INT64CONST(50000)
+#define MAX_REPEAT_DELAY_US (30 * USECS_PER_SEC)
 #define MAX_RETRY_DELAY_US USECS_PER_HOUR
 
 /*
@@ -35,8 +37,32 @@ wf_draft_from_process(WfDraft *draft, const WfProcess *process)
 	draft->fold = process->fold;
 	draft->snapshot_seq = process->snapshot_seq;
 	draft->repeats = process->repeats;
+	draft->held_until = process->held_until;
 	if (process->timers.known)
 		wf_timers_copy(&draft->timers, &process->timers);
+}
+
+static void
+set_error(WfDraft *draft, const char *error)
+{
+	draft->row.error = error == NULL ? NULL : pstrdup(error);
+	draft->row.error_context = NULL;
+}
+
+/*
+ * It cannot be acted for now: neither for its events nor for control events.
+ */
+void
+wf_draft_hold(WfDraft *draft, TimestampTz until)
+{
+	draft->held_until = until;
+	draft->stopped = true;
+}
+
+bool
+wf_draft_is_held(const WfDraft *draft)
+{
+	return draft->held_until != 0;
 }
 
 /*
@@ -50,7 +76,7 @@ wf_draft_break(WfDraft *draft, const char *reason)
 		return;
 	draft->row.status = WF_PAUSED;
 	draft->row.unlogged = true;
-	draft->row.error = pstrdup(reason);
+	set_error(draft, reason);
 	draft->row_changed = true;
 }
 
@@ -194,7 +220,7 @@ wf_draft_close(WfDraft *draft, WfOutput *output, WfStatus status, Jsonb *result,
 	draft->row.cancelling = false;
 	draft->row.unlogged = draft->broken;
 	draft->row.result = result;
-	draft->row.error = error == NULL ? NULL : pstrdup(error);
+	set_error(draft, error);
 	draft->row_changed = true;
 	draft->stopped = true;
 	wf_draft_tell_others(draft, output);
@@ -212,7 +238,7 @@ wf_draft_clear_failures(WfDraft *draft)
 	draft->row.attempts = 0;
 	draft->row.crashes = 0;
 	draft->row.retry_at = DT_NOBEGIN;
-	draft->row.error = NULL;
+	set_error(draft, NULL);
 	draft->row_changed = true;
 }
 
@@ -222,7 +248,7 @@ wf_draft_pause(WfDraft *draft, WfOutput *output, const char *reason)
 	draft->row.status = WF_PAUSED;
 	draft->row.unlogged = false;
 	draft->row.retry_at = DT_NOBEGIN;
-	draft->row.error = pstrdup(reason);
+	set_error(draft, reason);
 	draft->row_changed = true;
 	draft->stopped = true;
 	(void) wf_draft_log_engine_event(draft, output, "$pause", engine_payload(reason), NULL);
@@ -266,16 +292,16 @@ retry_delay_us(const WfWorkflow *workflow, int attempts)
 }
 
 /*
- * Errors that say nothing about the handler: another try may well succeed.
+ * Whether a step that has failed is repeated without being counted, and then when.
  */
-static bool
-is_passing(const ErrorData *error)
+bool
+wf_draft_repeats(WfDraft *draft, const WfOutput *output, const ErrorData *error, TimestampTz *again_at)
 {
-	return error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
-		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
-		error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		(error->sqlerrcode == ERRCODE_FEATURE_NOT_SUPPORTED && error->message != NULL &&
-		 strstr(error->message, "cached plan must not change result type") != NULL);
+	if (!wf_error_is_repeated(error) || draft->repeats >= MAX_REPEATS)
+		return false;
+	*again_at = output->now + Min(REPEAT_DELAY_US << draft->repeats, MAX_REPEAT_DELAY_US);
+	draft->repeats++;
+	return true;
 }
 
 /*
@@ -284,7 +310,8 @@ is_passing(const ErrorData *error)
 static void
 step_failed(WfDraft *draft, WfOutput *output, WfMail *mail, const ErrorData *error)
 {
-	char	   *reason = psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message);
+	char	   *reason = wf_error_summary(error);
+	char	   *context = wf_error_context(error, mail->event.name, draft->fold.seq + 1);
 
 	draft->stopped = true;
 	if (output->watcher != NULL)
@@ -294,15 +321,12 @@ step_failed(WfDraft *draft, WfOutput *output, WfMail *mail, const ErrorData *err
 	}
 	/* skip() looks for the first that is not postponed */
 	mail->rewrite |= mail->row_postponed;
-	if (is_passing(error) && ++draft->repeats <= MAX_REPEATS)
-	{
+	if (wf_draft_repeats(draft, output, error, &draft->row.retry_at))
 		/* not in the table: nothing has failed for good */
-		draft->row.retry_at = output->now + REPEAT_DELAY_US;
 		return;
-	}
 	draft->row_changed = true;
 	draft->row.attempts++;
-	draft->row.error = reason;
+	set_error(draft, reason);
 	ereport(LOG,
 			(errcode(error->sqlerrcode),
 			 errmsg("wfproc: instance \"%s\" failed to handle event \"%s\", attempt %d of %d: SQLSTATE %s",
@@ -310,10 +334,12 @@ step_failed(WfDraft *draft, WfOutput *output, WfMail *mail, const ErrorData *err
 					unpack_sql_state(error->sqlerrcode)),
 	/* the message may quote a payload, and those are not logged */
 			 errdetail("The message is in wfproc.instances.")));
-	if (draft->row.attempts < draft->workflow->max_attempts)
+	if (draft->row.attempts < draft->workflow->max_attempts && !wf_error_is_hopeless(error))
 		draft->row.retry_at = output->now + retry_delay_us(draft->workflow, draft->row.attempts);
 	else
 		give_up(draft, output, mail, reason);
+	if (draft->row.error != NULL)
+		draft->row.error_context = context;
 }
 
 /*
@@ -422,7 +448,7 @@ has_stopped(const WfOutput *output, const WfRollout *rollout)
 
 /*
  * A roll-out is an upgrade of each process before its first event that is stamped at or after it.  Returns false where that
- * has failed: the process pauses, and the event stays.
+ * has failed: the process pauses or is held, and the event stays.
  */
 static bool
 roll_out(WfDraft *draft, WfOutput *output, TimestampTz at)
@@ -436,7 +462,8 @@ roll_out(WfDraft *draft, WfOutput *output, TimestampTz at)
 		if (draft->fold.started && is_concerned(draft, rollout, at) && !has_stopped(output, rollout) &&
 			!wf_draft_upgrade(draft, output, wf_letter_rollout(output, draft, rollout)))
 		{
-			output->rollout_failures = lappend_int(output->rollout_failures, rollout->rollout_id);
+			if (!wf_draft_is_held(draft))
+				output->rollout_failures = lappend_int(output->rollout_failures, rollout->rollout_id);
 			return false;
 		}
 	}
@@ -469,7 +496,7 @@ wf_draft_blame(WfDraft *draft, WfOutput *output, int64 seq)
 	if (draft->broken || WF_IS_CLOSED(draft->row.status) || draft->fold.seq >= seq)
 		return;
 	draft->row.crashes++;
-	draft->row.error = reason;
+	set_error(draft, reason);
 	draft->row_changed = true;
 	if (draft->row.status == WF_RUNNING && draft->row.crashes >= wf_max_crashes)
 		wf_draft_pause(draft, output, reason);

@@ -40,6 +40,8 @@ typedef struct WfDraft
 	int64		snapshot_seq;
 	WfKept		kept;			/* to be written with the turn */
 	int			repeats;
+	TimestampTz held_until;		/* it cannot be acted for before, whatever its
+								 * mail: 0: it can */
 	int			steps;			/* rows added to the log in this turn */
 	bool		live;			/* as of the last of them */
 	List	   *links;			/* of WfLink *, where links_known */
@@ -175,6 +177,10 @@ typedef struct WfOutput
 
 extern void wf_draft_from_process(WfDraft *draft, const WfProcess *process);
 extern void wf_draft_break(WfDraft *draft, const char *reason);
+extern void wf_draft_hold(WfDraft *draft, TimestampTz until);
+extern bool wf_draft_is_held(const WfDraft *draft);
+extern bool wf_draft_repeats(WfDraft *draft, const WfOutput *output, const ErrorData *error, TimestampTz *again_at);
+extern void wf_draft_clear_failures(WfDraft *draft);
 extern bool wf_draft_can_go_on(const WfDraft *draft, TimestampTz now);
 extern bool wf_draft_handle(WfDraft *draft, WfOutput *output);
 extern bool wf_draft_link(WfDraft *draft, WfOutput *output, WfLinkKind kind, const char *peer, bool wanted);

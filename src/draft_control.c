@@ -8,6 +8,7 @@
 
 
 #include "draft_internal.h"
+#include "errors.h"
 #include "guc.h"
 #include "inbox.h"
 #include "object.h"
@@ -152,7 +153,25 @@ redact(WfDraft *draft, WfOutput *output, WfMail *mail)
 }
 
 /*
- * Switches to another version.  Where its migrate raises, the process pauses and false is returned.
+ * A migrate function has raised.  What passes holds the process where it is, and the upgrade is tried again.
+ */
+static void
+upgrade_failed(WfDraft *draft, WfOutput *output, int version, const ErrorData *error)
+{
+	char	   *context = wf_error_context(error, "$upgrade", draft->fold.seq + 1);
+	TimestampTz again_at;
+
+	if (output->watcher == NULL && wf_draft_repeats(draft, output, error, &again_at))
+	{
+		wf_draft_hold(draft, again_at);
+		return;
+	}
+	wf_draft_pause(draft, output, psprintf("upgrade to version %d: %s", version, wf_error_summary(error)));
+	draft->row.error_context = context;
+}
+
+/*
+ * Switches to another version.  Where its migrate raises, the process pauses or is held, and false is returned.
  */
 bool
 wf_draft_upgrade(WfDraft *draft, WfOutput *output, const WfMail *mail)
@@ -165,8 +184,7 @@ wf_draft_upgrade(WfDraft *draft, WfOutput *output, const WfMail *mail)
 	wf_suspect_end();
 	if (error != NULL)
 	{
-		wf_draft_pause(draft, output, psprintf("upgrade to version %d: %s: %s", version,
-											   unpack_sql_state(error->sqlerrcode), error->message));
+		upgrade_failed(draft, output, version, error);
 		return false;
 	}
 	draft->row.version = version;
@@ -213,7 +231,7 @@ upgrade(WfDraft *draft, WfOutput *output, WfMail *mail)
 	}
 	else if (wf_process_upgrade_to(&mail->event) == draft->fold.version || wf_draft_upgrade(draft, output, mail))
 		wf_draft_finish_mail(draft, output, mail);
-	else if (!dated)
+	else if (!dated && !wf_draft_is_held(draft))
 	{
 		wf_draft_finish_mail(draft, output, mail);
 		wf_draft_bury(draft, output, mail, draft->row.error);

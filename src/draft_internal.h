@@ -12,7 +12,6 @@ extern void wf_draft_bury(WfDraft *draft, WfOutput *output, WfMail *mail, const 
 extern void wf_draft_finish_mail(WfDraft *draft, WfOutput *output, WfMail *mail);
 extern void wf_draft_close(WfDraft *draft, WfOutput *output, WfStatus status, Jsonb *result, const char *error);
 extern void wf_draft_pause(WfDraft *draft, WfOutput *output, const char *reason);
-extern void wf_draft_clear_failures(WfDraft *draft);
 
 /* draft_actions.c */
 extern void wf_draft_carry_out(WfDraft *draft, WfOutput *output, WfMail *mail, const List *actions);

@@ -204,7 +204,7 @@ init_turn(WfTurn *turn, Engine *engine, bool worker, uint64 shards, int max_even
 
 /*
  * A turn of the worker has failed, and is rolled back.  What is known of those who were in it is forgotten where it may be
- * the cause.
+ * the cause.  A cancel may come again, too, with the same instance.
  */
 static void
 recover(Engine *engine, WfTurn *turn, const ErrorData *error)
@@ -221,12 +221,7 @@ recover(Engine *engine, WfTurn *turn, const ErrorData *error)
 			(errcode(error->sqlerrcode),
 			 errmsg("wfproc: a turn of %d instances was rolled back: %s", turn->taken_count, error->message),
 			 errdetail("Their events stay in the mailbox and are handled again.")));
-	if (cancelled)
-	{
-		wf_turn_put_back(turn, 0, 0);
-		return;
-	}
-	for (int i = 0; i < turn->ready_count; i++)
+	for (int i = 0; i < turn->ready_count && !cancelled; i++)
 		wf_resident_drop(engine->residents, turn->ready[i].instance_id);
 	if (turn->taken_count == 1)
 		wf_turn_put_back(turn, turn->ready[0].instance_id, turn->now + FAILED_DELAY_US);

@@ -108,7 +108,7 @@ note_failure(const WfFold *fold, const WfEvent *event, const ErrorData *error, v
 {
 	Forecast   *forecast = arg;
 
-	forecast->error = psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message);
+	forecast->error = wf_error_summary(error);
 	put_step(forecast, fold->seq + 1, event, NULL, NIL, forecast->error);
 }
 

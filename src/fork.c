@@ -64,7 +64,7 @@ fill_row(Fork *fork, const char *new_id, bool paused)
 	row->retry_at = DT_NOBEGIN;
 	row->parent = NULL;
 	row->result = NULL;
-	row->error = NULL;
+	row->error = row->error_context = NULL;
 }
 
 static void

@@ -11,6 +11,8 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "access/xact.h"
 #include "catalog/pg_collation.h"
 #include "miscadmin.h"
@@ -22,9 +24,14 @@
 
 #include "guc.h"
 #include "check.h"
+#include "errors.h"
 #include "handler.h"
+#include "registry.h"
 #include "step.h"
 #include "watchdog.h"
+
+/* a step that is handled again may take so many times its limit, which may have been another one then */
+#define REPLAY_PATIENCE 10
 
 /* the stretch under way */
 typedef struct Stretch
@@ -245,7 +252,7 @@ add_context(void *arg)
 	const WfStep *step = MyWfStep;
 
 	if (step != NULL)
-		errcontext("wfproc %s, instance \"%s\", event \"%s\", seq " INT64_FORMAT,
+		errcontext(WF_STEP_CONTEXT "%s, instance \"%s\", event \"%s\", seq " INT64_FORMAT,
 				   (const char *) arg, step->instance->id, step->event->name, step->seq);
 }
 
@@ -311,24 +318,49 @@ invoke(const Call *call)
 }
 
 /*
- * Turns the error that is being caught into the step's, or throws it on where it is not the handler's: a cancel from
- * outside, or no memory.
+ * How long the step may take, in milliseconds.
+ */
+static int
+time_limit(const WfWorkflow *workflow, const WfStep *step)
+{
+	if (!step->replaying)
+		return workflow->handler_timeout_ms;
+	return (int) Min((int64) workflow->handler_timeout_ms * REPLAY_PATIENCE, INT_MAX);
+}
+
+/*
+ * The step was cancelled because of its limits: that is its error, whatever the handler has made of it, and nobody's cancel.
+ */
+static void
+set_limit_error(ErrorData *error, int limit_ms, WfExpired expired)
+{
+	error->sqlerrcode = ERRCODE_QUERY_CANCELED;
+	error->filename = error->funcname = NULL;
+	if (expired == WF_EXPIRED_TIME)
+		error->message = psprintf("handler took longer than %d ms", limit_ms);
+	else
+		error->message = psprintf("handler used more than %d kB of memory", wf_handler_memory);
+}
+
+/*
+ * Turns the error that is being caught into the step's.  Thrown on is only that somebody has cancelled the statement that calls
+ * run() or folds a log; a worker has no statement, so what is cancelled there is the step, and the others of its turn go on.
  */
 static ErrorData *
-take_error(MemoryContext caller, const WfWorkflow *workflow, WfExpired expired)
+take_error(MemoryContext caller, int limit_ms, WfExpired expired)
 {
 	ErrorData  *error;
 
 	MemoryContextSwitchTo(caller);
 	error = CopyErrorData();
-	if ((error->sqlerrcode == ERRCODE_QUERY_CANCELED && expired == WF_EXPIRED_NOT) ||
-		error->sqlerrcode == ERRCODE_OUT_OF_MEMORY)
+	if (expired == WF_EXPIRED_NOT && wf_error_is_cancel(error) && !wf_registry_is_worker())
 		PG_RE_THROW();
 	FlushErrorState();
-	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && expired == WF_EXPIRED_TIME)
-		error->message = psprintf("handler took longer than %d ms", workflow->handler_timeout_ms);
-	else if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-		error->message = psprintf("handler used more than %d kB of memory", wf_handler_memory);
+	if (expired != WF_EXPIRED_NOT)
+		set_limit_error(error, limit_ms, expired);
+	if (error->sqlerrcode == ERRCODE_READ_ONLY_SQL_TRANSACTION && error->hint == NULL)
+		error->hint = pstrdup("A handler only computes: it returns the next state, and asks for the rest by wfproc.send() and the like. "
+							  "What is to be written elsewhere is written by who handles the message.");
 	return error;
 }
 
@@ -345,7 +377,7 @@ call_in_step(WfWorkflow *workflow, WfVersion *version, WfStep *step, Call *call,
 	*error = NULL;
 	enter_version(workflow, version);
 	saved_depth = wf_step_enter(step);
-	wf_watchdog_step_begin(workflow->handler_timeout_ms);
+	wf_watchdog_step_begin(time_limit(workflow, step));
 	PG_TRY();
 	{
 		int			guc_level = NewGUCNestLevel();
@@ -364,7 +396,7 @@ call_in_step(WfWorkflow *workflow, WfVersion *version, WfStep *step, Call *call,
 		WfExpired	expired = wf_watchdog_step_end();
 
 		wf_step_leave(saved_depth);
-		*error = take_error(caller, workflow, expired);
+		*error = take_error(caller, time_limit(workflow, step), expired);
 		undo_step();
 	}
 	PG_END_TRY();

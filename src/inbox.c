@@ -139,6 +139,15 @@ passed_deadline(const WfDraft *draft, TimestampTz now)
 }
 
 /*
+ * Whether nothing of its mail is to be handled in this turn.
+ */
+static bool
+is_out(const WfDraft *draft)
+{
+	return draft->absent || wf_draft_is_held(draft) || WF_IS_CLOSED(draft->row.status);
+}
+
+/*
  * What the process would handle next, as far as is read; NULL: nothing, or not now.
  */
 WfMail *
@@ -146,7 +155,7 @@ wf_inbox_next(const WfDraft *draft, TimestampTz now)
 {
 	WfMail	   *mail;
 
-	if (draft->absent || WF_IS_CLOSED(draft->row.status))
+	if (is_out(draft))
 		return NULL;
 	if (draft->urgent != NULL)
 		return draft->urgent;
@@ -250,7 +259,7 @@ wf_inbox_place(const WfDraft *draft, TimestampTz now, WfPlace *place, bool *unre
 
 	memset(place, 0, sizeof(WfPlace));
 	*unread = false;
-	if (draft->absent || WF_IS_CLOSED(draft->row.status))
+	if (is_out(draft))
 		return false;
 	if (!draft->loaded)
 	{
@@ -393,6 +402,24 @@ wf_inbox_read(WfDraft *draft, const WfOutput *output)
 		read_start(draft, output);
 	else
 		read_portion(draft, output);
+}
+
+/*
+ * Whether a request to terminate is among the control events of its mailbox, of which nothing has been read.
+ */
+bool
+wf_inbox_is_terminated(const WfDraft *draft, Snapshot snapshot)
+{
+	TimestampTz next_at;
+	WfMail	   *mails;
+	int			count = 0;
+
+	if (draft->unread_at == WF_AT_ONCE)
+		count = wf_mailbox_read(draft->instance_id, WF_AT_ONCE, WF_AT_ONCE, MAX_CONTROL, snapshot, &mails, &next_at);
+	for (int i = 0; i < count; i++)
+		if (strcmp(mails[i].event.name, "$terminate") == 0)
+			return true;
+	return false;
 }
 
 /*

@@ -15,6 +15,7 @@ extern void wf_inbox_set_aside(WfDraft *draft, WfMail *mail);
 extern void wf_inbox_offer_again(WfDraft *draft);
 extern bool wf_inbox_place(const WfDraft *draft, TimestampTz now, WfPlace *place, bool *unread);
 extern void wf_inbox_read(WfDraft *draft, const WfOutput *output);
+extern bool wf_inbox_is_terminated(const WfDraft *draft, Snapshot snapshot);
 extern List *wf_inbox_rest(const WfDraft *draft);
 extern List *wf_inbox_take_all(WfDraft *draft, Snapshot snapshot, int max);
 

@@ -58,7 +58,8 @@ enum
 	COL_ATTRIBUTES,
 	COL_RESULT,
 	COL_ERROR,
-	COLUMNS = COL_ERROR
+	COL_ERROR_CONTEXT,
+	COLUMNS = COL_ERROR_CONTEXT
 };
 
 /* most rows that one INSERT of wf_instance_start_many() is given */
@@ -141,6 +142,7 @@ read_tuple(HeapTuple tuple, TupleDesc desc, WfInstance *instance)
 		instance->attributes = wf_check_empty_object();
 	instance->result = wf_row_jsonb(values, nulls, COL_RESULT);
 	instance->error = wf_row_text(values, nulls, COL_ERROR);
+	instance->error_context = wf_row_text(values, nulls, COL_ERROR_CONTEXT);
 }
 
 static bool
@@ -492,6 +494,7 @@ set_changing(Datum *values, bool *nulls, const WfInstance *instance)
 	wf_row_set_jsonb(values, nulls, COL_ATTRIBUTES, instance->attributes);
 	wf_row_set_jsonb(values, nulls, COL_RESULT, instance->result);
 	wf_row_set_text(values, nulls, COL_ERROR, instance->error);
+	wf_row_set_text(values, nulls, COL_ERROR_CONTEXT, instance->error_context);
 }
 
 /*
@@ -502,7 +505,7 @@ changed_tuple(HeapTuple old, TupleDesc desc, const WfInstance *instance)
 {
 	static const int changing[] = {
 		COL_VERSION, COL_ATTEMPTS, COL_CRASHES, COL_STATUS, COL_CANCELLING, COL_STATE_TIMERS, COL_UNLOGGED, COL_CLOSED_AT,
-		COL_RETRY_AT, COL_ATTRIBUTES, COL_RESULT, COL_ERROR
+		COL_RETRY_AT, COL_ATTRIBUTES, COL_RESULT, COL_ERROR, COL_ERROR_CONTEXT
 	};
 	Datum		values[COLUMNS];
 	bool		nulls[COLUMNS];

@@ -43,6 +43,7 @@ typedef struct WfInstance
 	Jsonb	   *attributes;
 	Jsonb	   *result;			/* or NULL */
 	char	   *error;			/* or NULL */
+	char	   *error_context;	/* of a step that failed, or NULL */
 } WfInstance;
 
 /* what start() is told */

@@ -262,7 +262,8 @@ same_jsonb(Jsonb *a, Jsonb *b)
 static const char *
 check_open(const WfRecheckStatus *expected, const WfInstance *row)
 {
-	bool		failing = row->attempts > 0 || row->crashes > 0;
+	/* with a time to try again: it waits until its log can be folded */
+	bool		failing = row->attempts > 0 || row->crashes > 0 || row->retry_at != DT_NOBEGIN;
 
 	/* one that is paused may be blamed for a crash, too */
 	bool		error_known = expected->known && expected->error_known && !row->unlogged && row->crashes == 0;

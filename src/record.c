@@ -16,6 +16,7 @@
 #include "utils/snapmgr.h"
 
 #include "deliver.h"
+#include "errors.h"
 #include "eventlog.h"
 #include "idempotency.h"
 #include "inbox.h"
@@ -73,16 +74,6 @@ delete_all(WfTurn *turn)
 }
 
 /*
- * Whether an error says that somebody else has, or is about to have, the same key.
- */
-static bool
-is_taken(const ErrorData *error)
-{
-	return error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION || error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
-}
-
-/*
  * Writes what may have to wait for somebody else's key: in a worker not for long, for the others of the turn wait as well.
  * Where it is taken the turn is repeated without the instance concerned, and finds that out.
  */
@@ -108,7 +99,7 @@ write_keys(WfTurn *turn, void (*write) (WfTurn *turn, int64 *instance_id))
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();
-		if (is_taken(error))
+		if (wf_error_is_taken(error))
 			conflict(instance_id, "the id of a child, or an idempotency key, is being used by another transaction");
 		ReThrowError(error);
 	}
@@ -508,6 +499,8 @@ wf_record_all(WfTurn *turn)
 
 		if (draft->loaded && !draft->absent)
 			write_draft(draft);
+		else if (wf_draft_is_held(draft) && draft->row_changed)
+			wf_instance_update(&draft->row);
 	}
 	erase_payloads(turn);
 	CommandCounterIncrement();

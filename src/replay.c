@@ -32,6 +32,7 @@ typedef struct Replay
 	WfVersion  *version;
 	bool		one_version;	/* it is that one throughout */
 	bool		whole;			/* goes on after a difference */
+	bool		patient;		/* notes what passes, and does not raise it */
 	const WfInstance *instance;
 	Snapshot	snapshot;
 	WfReplayLimit limit;
@@ -114,6 +115,29 @@ get_event(Replay *replay, const WfLogRow *row, WfEvent *event)
 }
 
 /*
+ * The handler has raised.  What passes leaves it open whether the log is as it should be: so that is never a difference, and
+ * is raised as it is, with its own SQLSTATE, unless the caller knows what to do about it.
+ */
+static void
+note_failure(Replay *replay, const WfLogRow *row, ErrorData *error)
+{
+	MemoryContext old;
+
+	replay->failed = true;
+	if (!wf_error_is_passing(error))
+	{
+		get_stuck(replay, row->seq, psprintf("handler failed: %s", error->message));
+		return;
+	}
+	if (!replay->patient)
+		ThrowErrorData(error);
+	old = MemoryContextSwitchTo(replay->memory);
+	replay->divergence->passing = wf_error_summary(error);
+	replay->divergence->passing_context = wf_error_context(error, row->event.name, row->seq);
+	MemoryContextSwitchTo(old);
+}
+
+/*
  * Folds one row.  The fold becomes what the code leads to; where that is not what the log says, the divergence says so.
  * False where there is no next state at all.
  */
@@ -132,8 +156,7 @@ fold_row(Replay *replay, const WfLogRow *row, List **actions)
 							&digest, &error))
 	{
 		case WF_STEP_FAILED:
-			get_stuck(replay, row->seq, psprintf("handler failed: %s", error->message));
-			replay->failed = true;
+			note_failure(replay, row, error);
 			return false;
 		case WF_STEP_POSTPONED:
 			get_stuck(replay, row->seq, "handler postpones the event");
@@ -434,9 +457,26 @@ begin_at_snapshot(Replay *replay, bool past)
 }
 
 /*
+ * Folds from the instance's snapshot on; returns its seq.
+ */
+static int64
+fold_present(Replay *replay, WfKept *kept)
+{
+	int64		snapshot_seq;
+
+	memset(replay->divergence, 0, sizeof(WfDivergence));
+	snapshot_seq = begin_at_snapshot(replay, false);
+	if (snapshot_seq == 0)
+		replay->kept = kept;
+	fold_log(replay);
+	return snapshot_seq;
+}
+
+/*
  * Fills *fold with the present state, from the snapshot and the log after it; *snapshot_seq is the snapshot's, or 0.  Where
- * *divergence is set, *fold is what the present code leads to all the same, or where it got stuck.  Where there was none to begin
- * at, snapshots of the past are missing too, and are noted in *kept, unless that is NULL.
+ * divergence->passing is set the log could not be folded for now, which is no error here.  Where divergence->seq is set, *fold is
+ * what the present code leads to all the same, or where it got stuck.  Where there was no snapshot to begin at, those of the past
+ * are missing too, and are noted in *kept, unless that is NULL.
  */
 void
 wf_replay_activate(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, WfFold *fold, int64 *snapshot_seq,
@@ -444,14 +484,10 @@ wf_replay_activate(WfWorkflow *workflow, const WfInstance *instance, Snapshot sn
 {
 	Replay		replay = {
 		.workflow = workflow,.instance = instance,.snapshot = snapshot,.limit = WF_REPLAY_NO_LIMIT,
-		.whole = true,.fold = fold,.divergence = divergence
+		.whole = true,.patient = true,.fold = fold,.divergence = divergence
 	};
 
-	memset(divergence, 0, sizeof(WfDivergence));
-	*snapshot_seq = begin_at_snapshot(&replay, false);
-	if (*snapshot_seq == 0)
-		replay.kept = kept;
-	fold_log(&replay);
+	*snapshot_seq = fold_present(&replay, kept);
 }
 
 /*
@@ -461,7 +497,12 @@ void
 wf_replay_load(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, WfFold *fold, int64 *snapshot_seq,
 			   WfDivergence *divergence)
 {
-	wf_replay_activate(workflow, instance, snapshot, fold, snapshot_seq, divergence, NULL);
+	Replay		replay = {
+		.workflow = workflow,.instance = instance,.snapshot = snapshot,.limit = WF_REPLAY_NO_LIMIT,
+		.whole = true,.fold = fold,.divergence = divergence
+	};
+
+	*snapshot_seq = fold_present(&replay, NULL);
 }
 
 /*

@@ -21,6 +21,9 @@ typedef struct WfDivergence
 								 * having raised or the log being broken; 0:
 								 * nowhere */
 	char	   *stuck_reason;
+	char	   *passing;		/* why the log could not be folded for now, or
+								 * NULL: neither good nor bad */
+	char	   *passing_context;
 } WfDivergence;
 
 /* how far to fold: up to the last row that is within all three, which only grow along a log */

@@ -11,6 +11,7 @@
 #include "utils/memutils.h"
 
 #include "check.h"
+#include "errors.h"
 #include "object.h"
 #include "rerun.h"
 
@@ -140,10 +141,13 @@ handle(WfRerun *rerun, const WfEvent *event, bool kept)
 		carry_out(rerun, event, actions);
 	}
 	MemoryContextSwitchTo(rerun->memory);
+	if (end == WF_STEP_FAILED && (rerun->replaying ? wf_error_is_passing(error) : wf_error_is_repeated(error)))
+		/* says nothing about the version */
+		ThrowErrorData(error);
 	if (end == WF_STEP_FAILED)
 	{
 		rerun->ended = true;
-		rerun->error = psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message);
+		rerun->error = wf_error_summary(error);
 	}
 	else if (end == WF_STEP_POSTPONED && kept)
 		rerun->aside = lappend(rerun->aside, unconstify(WfEvent *, event));

@@ -108,6 +108,7 @@ copy_into(WfResidents *residents, WfProcess *process, const WfInstance *row, con
 {
 	char	   *id = keep_string(residents->memory, process->row.id, row->id);
 	char	   *error = keep_string(residents->memory, process->row.error, row->error);
+	char	   *error_context = keep_string(residents->memory, process->row.error_context, row->error_context);
 	char	   *parent = keep_string(residents->memory, process->row.parent, row->parent);
 	Jsonb	   *attributes = keep_attributes(residents->memory, process->row.attributes, row->attributes);
 	Jsonb	   *state = keep_state(residents->memory, process->fold.state, fold->state);
@@ -115,6 +116,7 @@ copy_into(WfResidents *residents, WfProcess *process, const WfInstance *row, con
 	process->row = *row;
 	process->row.id = id;
 	process->row.error = error;
+	process->row.error_context = error_context;
 	process->row.parent = parent;
 	process->row.attributes = attributes;
 	process->row.result = NULL;
@@ -170,6 +172,8 @@ wf_resident_drop(WfResidents *residents, int64 instance_id)
 	pfree(process->fold.state);
 	if (process->row.error != NULL)
 		pfree(process->row.error);
+	if (process->row.error_context != NULL)
+		pfree(process->row.error_context);
 	if (process->row.parent != NULL)
 		pfree(process->row.parent);
 	if (process->row.attributes != wf_check_empty_object())

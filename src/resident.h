@@ -19,6 +19,7 @@ typedef struct WfProcess
 	int64		snapshot_seq;	/* what its snapshot covers; 0: none */
 	int			repeats;		/* times in a row that its step met a
 								 * serialization failure or the like */
+	TimestampTz held_until;		/* as of a draft */
 	WfTimers	timers;
 	TimestampTz postponed_low;	/* oldest stamp of postponed mail; DT_NOEND:
 								 * none */

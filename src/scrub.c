@@ -35,6 +35,7 @@
 #include "check.h"
 #include "clock.h"
 #include "engine.h"
+#include "errors.h"
 #include "gate.h"
 #include "guc.h"
 #include "handler.h"
@@ -457,27 +458,17 @@ check_piece(bool *bad)
 }
 
 /*
- * Errors that say nothing about the instance.
- */
-static bool
-is_passing(int sqlerrcode)
-{
-	return sqlerrcode == ERRCODE_QUERY_CANCELED || sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK ||
-		ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES;
-}
-
-/*
- * A check has raised: that its rows cannot be read is a finding, too.
+ * A check has raised: that its rows cannot be read is a finding, too.  What passes says nothing about the instance, which the
+ * next round checks; it may be its handler's error, whose message may quote a payload.
  */
 static void
 note_failure(const ErrorData *error)
 {
-	if (my_check == NULL || is_passing(error->sqlerrcode))
+	if (my_check == NULL || wf_error_is_passing(error))
 	{
 		ereport(LOG,
 				(errcode(error->sqlerrcode),
-				 errmsg("wfproc: a check of an instance was given up: %s", error->message)));
+				 errmsg("wfproc: a check of an instance was given up: SQLSTATE %s", unpack_sql_state(error->sqlerrcode))));
 		return;
 	}
 	begin_transaction();

@@ -42,14 +42,95 @@
 #define PART_IN_ORDER 0.75
 /* of those due at one time, taken beyond max_instances so that they act in their order */
 #define MAX_TIES 1000
+/* how long an instance waits whose log cannot be folded, the first time and at most, and how many are remembered */
+#define FIRST_HOLD_US INT64CONST(100000)
+#define MAX_HOLD_US USECS_PER_MINUTE
+#define MAX_HOLDS 1024
 
 int64		wf_turn_conflict = 0;
+
+/* of an instance whose log could not be folded: where two have the same place, one of them begins its count anew */
+typedef struct Hold
+{
+	int64		instance_id;
+	int			count;			/* how often in a row */
+	TimestampTz until;
+} Hold;
+
+static Hold holds[MAX_HOLDS];
+
+static Hold *
+hold_of(int64 instance_id)
+{
+	return &holds[instance_id / WF_SHARDS % MAX_HOLDS];
+}
+
+/*
+ * The log could not be folded, for a reason that says nothing about it: the instance takes no part in this turn, and is tried
+ * again ever later.  One to be terminated needs no fold, so that it can always be got rid of.
+ */
+static void
+hold(WfTurn *turn, WfDraft *draft, const WfDivergence *divergence)
+{
+	Hold	   *hold = hold_of(draft->instance_id);
+
+	if (wf_inbox_is_terminated(draft, turn->output.snapshot))
+	{
+		draft->broken = true;
+		return;
+	}
+	hold->count = hold->instance_id == draft->instance_id ? hold->count + 1 : 1;
+	hold->instance_id = draft->instance_id;
+	hold->until = turn->now + Min(FIRST_HOLD_US << Min(hold->count - 1, 20), MAX_HOLD_US);
+	draft->absent = true;
+	wf_draft_hold(draft, hold->until);
+	ereport(LOG,
+			(errmsg("wfproc: the log of instance \"%s\" could not be folded for now: SQLSTATE %.5s",
+					draft->row.id, divergence->passing),
+			 errdetail("Its events wait.  The message is in wfproc.instances.")));
+	if (draft->row.status != WF_RUNNING || draft->row.attempts > 0 || draft->row.crashes > 0)
+		return;
+	draft->row.retry_at = hold->until;
+	draft->row.error = divergence->passing;
+	draft->row.error_context = divergence->passing_context;
+	draft->row_changed = true;
+}
+
+/*
+ * Whether it is too early to try again: mail that comes meanwhile must not have a worker try all the time.
+ */
+static bool
+is_on_hold(const WfTurn *turn, WfDraft *draft)
+{
+	const Hold *hold = hold_of(draft->instance_id);
+
+	if (!turn->worker || hold->instance_id != draft->instance_id || hold->until <= turn->now ||
+		wf_inbox_is_terminated(draft, turn->output.snapshot))
+		return false;
+	draft->absent = true;
+	wf_draft_hold(draft, hold->until);
+	return true;
+}
+
+/*
+ * The log could be folded: whatever has held the instance is over.
+ */
+static void
+let_go(WfDraft *draft)
+{
+	Hold	   *hold = hold_of(draft->instance_id);
+
+	if (hold->instance_id == draft->instance_id)
+		memset(hold, 0, sizeof(Hold));
+	if (draft->row.status == WF_RUNNING && draft->row.attempts == 0 && draft->row.crashes == 0)
+		wf_draft_clear_failures(draft);
+}
 
 /*
  * Folds the log of an instance that is not in memory.
  */
 static void
-load_fold(WfDraft *draft, Snapshot snapshot)
+load_fold(WfTurn *turn, WfDraft *draft)
 {
 	WfDivergence divergence;
 
@@ -58,7 +139,16 @@ load_fold(WfDraft *draft, Snapshot snapshot)
 		wf_draft_break(draft, draft->version->problem);
 		return;
 	}
-	wf_replay_activate(draft->workflow, &draft->row, snapshot, &draft->fold, &draft->snapshot_seq, &divergence, &draft->kept);
+	if (is_on_hold(turn, draft))
+		return;
+	wf_replay_activate(draft->workflow, &draft->row, turn->output.snapshot, &draft->fold, &draft->snapshot_seq, &divergence,
+					   &draft->kept);
+	if (divergence.passing != NULL)
+	{
+		hold(turn, draft, &divergence);
+		return;
+	}
+	let_go(draft);
 	if (divergence.seq == 0)
 		return;
 	wf_draft_break(draft, psprintf("diverged at seq " INT64_FORMAT ": %s", divergence.seq, divergence.reason));
@@ -98,6 +188,8 @@ static void
 load_resident(WfTurn *turn, WfDraft *draft, const WfProcess *process)
 {
 	wf_draft_from_process(draft, process);
+	if (draft->held_until <= turn->now)
+		draft->held_until = 0;
 	get_ready(turn, draft, process->postponed_low);
 	if (!draft->absent && draft->version->problem != NULL)
 		wf_draft_break(draft, draft->version->problem);
@@ -116,8 +208,8 @@ activate(WfTurn *turn, WfDraft *draft)
 	}
 	get_ready(turn, draft, WF_NO_STAMP);
 	if (!draft->absent && !WF_IS_CLOSED(draft->row.status))
-		load_fold(draft, turn->output.snapshot);
-	if (draft->row.state_timers && !draft->broken)
+		load_fold(turn, draft);
+	if (draft->row.state_timers && !draft->broken && !draft->absent)
 		wf_timers_load(&draft->timers, draft->instance_id, turn->output.snapshot, NIL);
 }
 
@@ -479,9 +571,9 @@ next_due(const WfDraft *draft)
 static void
 put_back(WfTurn *turn, const WfDraft *draft)
 {
-	TimestampTz due = next_due(draft);
+	TimestampTz due = wf_draft_is_held(draft) ? draft->held_until : next_due(draft);
 
-	if (due != DT_NOEND && !draft->absent && due <= turn->horizon)
+	if (due != DT_NOEND && (wf_draft_is_held(draft) || !draft->absent) && due <= turn->horizon)
 		wf_scheduler_put(turn->scheduler, draft->instance_id, Min(draft->low, due), due);
 }
 
@@ -492,6 +584,7 @@ keep_resident(WfTurn *turn, const WfDraft *draft)
 
 	process->snapshot_seq = draft->snapshot_seq;
 	process->repeats = draft->repeats;
+	process->held_until = draft->held_until;
 	process->postponed_low = draft->postponed_low;
 }
 

@@ -182,23 +182,6 @@ load_functions(const WfWorkflow *workflow, WfVersion *version, const WfPublished
 }
 
 /*
- * Whether an error says nothing about the function: a lock not got, a cancel, no memory.
- */
-static bool
-is_passing(int sqlerrcode)
-{
-	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
-	{
-		case ERRCODE_OPERATOR_INTERVENTION:
-		case ERRCODE_INSUFFICIENT_RESOURCES:
-		case ERRCODE_TRANSACTION_ROLLBACK:
-			return true;
-		default:
-			return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
-	}
-}
-
-/*
  * load_functions() in a subtransaction: what it raises for good (a library that is gone, a definition that cannot be
  * printed) is the version's problem and not that of whoever asks.
  */
@@ -225,7 +208,7 @@ try_load_functions(const WfWorkflow *workflow, WfVersion *version, const WfPubli
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(caller);
 		CurrentResourceOwner = owner;
-		if (is_passing(error->sqlerrcode))
+		if (wf_error_is_passing(error))
 			ReThrowError(error);
 		set_problem(version, error->sqlerrcode,
 					psprintf("function %s cannot be loaded: %s", published->handler, error->message));

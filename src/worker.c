@@ -39,6 +39,7 @@
 #include "clock.h"
 #include "compat.h"
 #include "engine.h"
+#include "errors.h"
 #include "gate.h"
 #include "guc.h"
 #include "registry.h"
@@ -521,13 +522,6 @@ work_once(void)
 		sleep_until_due();
 }
 
-static bool
-is_harmless(int sqlerrcode)
-{
-	return sqlerrcode == ERRCODE_QUERY_CANCELED || sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK;
-}
-
 /*
  * An error that no turn has dealt with: reports it and puts the process in order.  What the engine knows is forgotten unless
  * the error says that it is as true as before.
@@ -550,7 +544,7 @@ recover(MemoryContext memory)
 	MemoryContextSwitchTo(memory);
 	FlushErrorState();
 	LockTimeout = LOCK_TIMEOUT_MS;
-	if (!is_harmless(sqlerrcode))
+	if (!wf_error_is_harmless(sqlerrcode))
 	{
 		wf_engine_forget();
 		wf_scrub_forget();
