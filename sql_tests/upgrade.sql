@@ -294,6 +294,97 @@ SELECT try($$ SELECT wfproc.define('round', 'counts', migrates_from => 1) $$);
 SELECT try($$ SELECT wfproc.define('round', 'counts', migrate => 'turns', migrates_from => 0) $$);
 SELECT try($$ SELECT wfproc.define('round', 'counts', migrate => 'turns', migrates_from => 6) $$);
 
+\echo '--- what a migrate function asks for is part of the upgrade'
+CREATE FUNCTION book(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    IF event = 'start' THEN
+        PERFORM wfproc.set_timer('old', '30 days');
+        PERFORM wfproc.set_timer('moved', '40 days');
+    ELSIF event = 'later' THEN
+        PERFORM wfproc.postpone();
+    END IF;
+    RETURN state || jsonb_build_object('events', COALESCE(state ->> 'events', '') || ' ' || event);
+END $$;
+CREATE FUNCTION book_2(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE sql AS
+    $$ SELECT state || jsonb_build_object('events', COALESCE(state ->> 'events', '') || ' ' || event || ':2') $$;
+CREATE FUNCTION to_2(state jsonb, from_version int, to_version int) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM wfproc.cancel_timer('old');
+    PERFORM wfproc.set_timer('moved', '10 days', payload => '{"by": "migrate"}');
+    PERFORM wfproc.set_timer('soon', '1 hour');
+    PERFORM wfproc.send(wfproc.self(), 'hello', '{"to": "me"}');
+    PERFORM wfproc.send('book/peer', 'greeting');
+    PERFORM wfproc.start('book', wfproc.self() || '/child', on_parent_close => 'terminate');
+    PERFORM wfproc.set_attributes(jsonb_build_object('from', from_version));
+    RETURN state || jsonb_build_object('at', wfproc.now(), 'seq', wfproc.seq());
+END $$;
+CREATE FUNCTION to_3(state jsonb, from_version int, to_version int) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM wfproc.set_attributes('{"three": true}');
+    PERFORM wfproc.send(wfproc.self(), 'hello', '{"by": 3}');
+    RETURN state;
+END $$;
+SELECT wfproc.define('book', 'book'), wfproc.define('book', 'book_2', migrate => 'to_2'), wfproc.define('book', 'book_2', migrate => 'to_3');
+SELECT wfproc.set_current_version('book', 1);
+BEGIN;
+SET LOCAL wfproc.fake_now = '2030-01-01 00:00+00';
+SELECT wfproc.start('book', id) FROM unnest('{book/one,book/three,book/late,book/peer}'::text[]) id;
+SELECT wfproc.run();
+SELECT id, outcome, new_state, jsonb_pretty(new_actions) FROM wfproc.check_version('book', 2, 'upgrade') WHERE id = 'book/one';
+SELECT id, outcome, jsonb_array_length(new_actions), new_actions -> 8 FROM wfproc.check_version('book', 3, 'upgrade') WHERE id = 'book/one';
+SELECT wfproc.upgrade('book/one', 2) > 0, wfproc.upgrade('book/three', 3, '2030-01-02 00:00+00') > 0;
+SET LOCAL wfproc.fake_now = '2030-01-02 00:00+00';
+SELECT wfproc.run();
+SELECT seq, event, jsonb_path_query_array(actions, '$[*].action') FROM wfproc.replay('book/three') ORDER BY seq;
+SELECT log_of(id) FROM unnest('{book/one,book/three,book/peer,book/one/child}'::text[]) id;
+SELECT id, version, status, attributes, parent FROM wfproc.instances WHERE workflow = 'book' ORDER BY id;
+SELECT event, at, payload FROM wfproc.agenda('book/one');
+\echo 'and of the state that a replay comes to'
+SELECT wfproc.passivate('book/one'), wfproc.passivate('book/three'), wfproc.send('book/one', 'e') > 0, wfproc.send('book/three', 'e') > 0, wfproc.run();
+SELECT id, (wfproc.verify(id)).* FROM wfproc.instances WHERE workflow = 'book' ORDER BY id;
+\echo 'a fork has another self()'
+SELECT try($$ SELECT wfproc.fork('book/three', 3, 'book/fork') $$);
+SELECT seq, event FROM wfproc.forecast('book/three', until => '2030-02-15') ORDER BY seq;
+SAVEPOINT tampered;
+UPDATE wfproc.instance SET attributes = '{"three": true}' WHERE id = 'book/three';
+SELECT (wfproc.verify('book/three')).*;
+ROLLBACK TO tampered;
+\echo 'by a roll-out: what it asks for comes before the event that met it, where its stamp is earlier, as what was postponed does'
+SELECT wfproc.send('book/late', 'later', at => '2030-01-02 12:00+00') > 0, wfproc.run();
+SELECT wfproc.rollout('book', 2, '2030-01-10 00:00+00', from_version => 1) > 0;
+SET LOCAL wfproc.fake_now = '2030-01-12 00:00+00';
+SELECT wfproc.run(), wfproc.send('book/late', 'e', at => '2030-01-11 00:00+00') > 0, wfproc.run();
+SELECT log_of('book/late'), (wfproc.verify('book/late')).ok;
+SELECT wfproc.terminate('book/late'), wfproc.run();
+SELECT status FROM wfproc.instances WHERE id = 'book/late/child';
+ROLLBACK;
+\echo 'nothing of it where it raises; and what ends a step has no place in it'
+CREATE FUNCTION asks(state jsonb, from_version int, to_version int) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM wfproc.send(wfproc.self(), 'hello');
+    BEGIN
+        PERFORM wfproc.send(wfproc.self(), 'taken back');
+        RAISE EXCEPTION 'caught';
+    EXCEPTION WHEN raise_exception THEN
+        NULL;
+    END;
+    EXECUTE 'SELECT wfproc.' || (state ->> 'call');
+    RETURN state;
+END $$;
+CREATE FUNCTION keeps(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT state || payload $$;
+SELECT wfproc.define('asks', 'keeps'), wfproc.define('asks', 'keeps', migrate => 'asks'), wfproc.set_current_version('asks', 1);
+BEGIN;
+SET LOCAL wfproc.fake_now = '2030-01-01 00:00+00';
+SELECT count(wfproc.start('asks', call, jsonb_build_object('call', call))) FROM unnest(ARRAY['complete()', 'fail(''no'')', 'reject(''no'')', 'reply(''{}'')',
+    'postpone()', 'defer_cancel()', 'seq()', 'monitor(''postpone()'')']) call;
+SELECT wfproc.run();
+SELECT count(wfproc.upgrade(id, 2)) FROM wfproc.instances WHERE workflow = 'asks';
+SELECT wfproc.run();
+SELECT id, version, status, error, (SELECT count(*) FROM wfproc.history(id) WHERE event = 'hello') AS heard, (wfproc.verify(id)).ok
+FROM wfproc.instances WHERE workflow = 'asks' ORDER BY id;
+SELECT r.seq, r.event, r.actions FROM wfproc.replay('seq()') r ORDER BY 1;
+ROLLBACK;
+
 \echo '--- bad input'
 SELECT try($$ SELECT wfproc.upgrade('nobody', 2) $$);
 SELECT wfproc.start('up', 'bad');

@@ -104,6 +104,20 @@ wf_action_last(const List *actions)
 }
 
 /*
+ * A migrate function has no event to answer, nor to put off, and an upgrade is no end.
+ */
+static void
+check_migrating(const WfStep *step, WfActionKind kind)
+{
+	if (WF_IS_ENGINE_EVENT(step->event->name) &&
+		(IS_FINAL(kind) || kind == WF_ACTION_REPLY || kind == WF_ACTION_DEFER_CANCEL))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s() was called in a migrate function", names[kind]),
+				 errhint("It belongs to an event: send() one to self(), which the new version's handler handles.")));
+}
+
+/*
  * The step that asks for an action, where it may ask for one more.
  */
 static WfStep *
@@ -112,6 +126,7 @@ begin(WfActionKind kind)
 	WfStep	   *step = wf_step_acting(names[kind]);
 	const WfAction *last = wf_action_last(step->actions);
 
+	check_migrating(step, kind);
 	if (last != NULL && IS_FINAL(last->kind))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -146,12 +146,11 @@ add_to_log(WfDraft *draft, WfOutput *output, const WfFold *after, const WfEvent 
  * instance's clock, so that it does not move it: a process that lags goes on from where it was.  Where it takes the place
  * of an event its stamp is that event's.  Returns NULL, or the error of a migrate function: then nothing was logged.
  */
-ErrorData *
-wf_draft_log_engine_event(WfDraft *draft, WfOutput *output, const char *name, Jsonb *payload, const WfMail *mail)
+static ErrorData *
+log_engine_step(WfDraft *draft, WfOutput *output, const char *name, Jsonb *payload, const WfMail *mail, List **actions)
 {
 	WfEvent		event = {0};
 	WfFold		after;
-	List	   *actions;
 	int64		digest;
 	ErrorData  *error = NULL;
 
@@ -162,11 +161,31 @@ wf_draft_log_engine_event(WfDraft *draft, WfOutput *output, const char *name, Js
 		event.at = draft->row.started_at;
 	event.name = pstrdup(name);
 	event.payload = payload;
-	if (wf_process_step(draft->workflow, draft->version, &draft->row, &draft->fold, &event, false, &after, &actions, &digest,
+	if (wf_process_step(draft->workflow, draft->version, &draft->row, &draft->fold, &event, false, &after, actions, &digest,
 						&error) == WF_STEP_FAILED)
 		return error;
-	add_to_log(draft, output, &after, &event, digest, NIL);
+	add_to_log(draft, output, &after, &event, digest, *actions);
 	return NULL;
+}
+
+/*
+ * One that is no upgrade, and so asks for nothing.
+ */
+ErrorData *
+wf_draft_log_engine_event(WfDraft *draft, WfOutput *output, const char *name, Jsonb *payload, const WfMail *mail)
+{
+	List	   *actions;
+
+	return log_engine_step(draft, output, name, payload, mail, &actions);
+}
+
+/*
+ * An upgrade.  *actions is what its migrate functions have asked for.
+ */
+ErrorData *
+wf_draft_log_upgrade(WfDraft *draft, WfOutput *output, const WfMail *mail, List **actions)
+{
+	return log_engine_step(draft, output, "$upgrade", mail->event.payload, mail, actions);
 }
 
 /*
@@ -447,11 +466,11 @@ has_stopped(const WfOutput *output, const WfRollout *rollout)
 }
 
 /*
- * A roll-out is an upgrade of each process before its first event that is stamped at or after it.  Returns false where that
- * has failed: the process pauses or is held, and the event stays.
+ * A roll-out is an upgrade of each process before its first event that is stamped at or after it.  Returns whether mail met
+ * one: then it stays, for the process has paused, is held, or has got mail that goes first.
  */
 static bool
-roll_out(WfDraft *draft, WfOutput *output, TimestampTz at)
+roll_out(WfDraft *draft, WfOutput *output, const WfMail *mail)
 {
 	ListCell   *lc;
 
@@ -459,15 +478,14 @@ roll_out(WfDraft *draft, WfOutput *output, TimestampTz at)
 	{
 		WfRollout  *rollout = lfirst(lc);
 
-		if (draft->fold.started && is_concerned(draft, rollout, at) && !has_stopped(output, rollout) &&
-			!wf_draft_upgrade(draft, output, wf_letter_rollout(output, draft, rollout)))
-		{
-			if (!wf_draft_is_held(draft))
-				output->rollout_failures = lappend_int(output->rollout_failures, rollout->rollout_id);
-			return false;
-		}
+		if (!draft->fold.started || !is_concerned(draft, rollout, mail->event.at) || has_stopped(output, rollout))
+			continue;
+		output->depth = mail->depth;
+		if (!wf_draft_upgrade(draft, output, wf_letter_rollout(output, draft, rollout)) && !wf_draft_is_held(draft))
+			output->rollout_failures = lappend_int(output->rollout_failures, rollout->rollout_id);
+		return true;
 	}
-	return true;
+	return false;
 }
 
 /*
@@ -479,7 +497,7 @@ wf_draft_handle(WfDraft *draft, WfOutput *output)
 	WfMail	   *mail = wf_inbox_next(draft, output->now);
 
 	if (!WF_IS_ENGINE_EVENT(mail->event.name))
-		return roll_out(draft, output, mail->event.at) && handle_event(draft, output, mail);
+		return !roll_out(draft, output, mail) && handle_event(draft, output, mail);
 	wf_draft_obey(draft, output, mail);
 	return false;
 }

@@ -171,16 +171,18 @@ upgrade_failed(WfDraft *draft, WfOutput *output, int version, const ErrorData *e
 }
 
 /*
- * Switches to another version.  Where its migrate raises, the process pauses or is held, and false is returned.
+ * Switches to another version, and carries out what migrate functions ask for.  Where one raises, the process pauses or is
+ * held, and false is returned.
  */
 bool
-wf_draft_upgrade(WfDraft *draft, WfOutput *output, const WfMail *mail)
+wf_draft_upgrade(WfDraft *draft, WfOutput *output, WfMail *mail)
 {
 	int			version = wf_process_upgrade_to(&mail->event);
+	List	   *actions;
 	ErrorData  *error;
 
 	wf_suspect_begin(draft->instance_id, draft->fold.seq + 1);
-	error = wf_draft_log_engine_event(draft, output, "$upgrade", mail->event.payload, mail);
+	error = wf_draft_log_upgrade(draft, output, mail, &actions);
 	wf_suspect_end();
 	if (error != NULL)
 	{
@@ -193,6 +195,7 @@ wf_draft_upgrade(WfDraft *draft, WfOutput *output, const WfMail *mail)
 	if (draft->version->problem != NULL)
 		wf_draft_break(draft, draft->version->problem);
 	wf_inbox_offer_again(draft);
+	wf_draft_carry_out(draft, output, mail, actions);
 	return true;
 }
 

@@ -8,6 +8,7 @@
 
 /* draft.c */
 extern ErrorData *wf_draft_log_engine_event(WfDraft *draft, WfOutput *output, const char *name, Jsonb *payload, const WfMail *mail);
+extern ErrorData *wf_draft_log_upgrade(WfDraft *draft, WfOutput *output, const WfMail *mail, List **actions);
 extern void wf_draft_bury(WfDraft *draft, WfOutput *output, WfMail *mail, const char *reason);
 extern void wf_draft_finish_mail(WfDraft *draft, WfOutput *output, WfMail *mail);
 extern void wf_draft_close(WfDraft *draft, WfOutput *output, WfStatus status, Jsonb *result, const char *error);
@@ -21,7 +22,7 @@ extern void wf_draft_cancel_state_timers(WfDraft *draft, WfOutput *output, Jsonb
 extern void wf_draft_set_attributes(WfDraft *draft, Jsonb *changes);
 
 /* draft_control.c */
-extern bool wf_draft_upgrade(WfDraft *draft, WfOutput *output, const WfMail *mail);
+extern bool wf_draft_upgrade(WfDraft *draft, WfOutput *output, WfMail *mail);
 extern void wf_draft_obey(WfDraft *draft, WfOutput *output, WfMail *mail);
 
 #endif

@@ -164,7 +164,8 @@ migrate(WfWorkflow *workflow, WfStep *step, Jsonb *state, int from, int to, Erro
 }
 
 /*
- * An event of the engine's own: numbered, hashed and timed like any other; no handler sees it.
+ * An event of the engine's own: numbered, hashed and timed like any other; no handler sees it.  What migrate functions ask
+ * for is the step's.
  */
 static WfStepEnd
 engine_step(WfWorkflow *workflow, WfStep *step, const WfFold *before, WfFold *after, ErrorData **error)
@@ -231,11 +232,12 @@ wf_process_step(WfWorkflow *workflow, WfVersion *version, const WfInstance *inst
 	step.memory = CurrentMemoryContext;
 	if (WF_IS_ENGINE_EVENT(event->name))
 	{
-		*actions = NIL;
 		if (engine_step(workflow, &step, before, after, error) == WF_STEP_FAILED)
 			return WF_STEP_FAILED;
 		note_change(before, after);
-		*digest = wf_process_digest(after->state, NIL);
+		/* those of migrate functions */
+		*actions = step.actions;
+		*digest = wf_process_digest(after->state, *actions);
 		return WF_STEP_DONE;
 	}
 	state = wf_handler_call(workflow, version, &step, before->state, error);

@@ -216,10 +216,7 @@ wf_recheck_step(WfRecheck *recheck, const WfLogRow *row, TimestampTz clock, cons
 		return;
 	recheck->folded_seq = row->seq;
 	if (WF_IS_ENGINE_EVENT(row->event.name))
-	{
 		take_engine_event(recheck, row);
-		return;
-	}
 	foreach(lc, actions)
 		take_action(recheck, row->seq, clock, lfirst(lc));
 	if (strcmp(row->event.name, "cancel") == 0 && is_cancelled_by(actions))

@@ -292,7 +292,10 @@ ask_upgrade(const Rehearsal *rehearsal, const WfInstance *instance)
 		if (answer.error != NULL)
 			answer.first_seq = trial.rerun.fold.seq + 1;
 		else
+		{
 			answer.new_state = trial.rerun.fold.state;
+			answer.new_actions = trial.rerun.upgrade_actions;
+		}
 	}
 	if (answer.error != NULL)
 		answer.outcome = "fails";

@@ -139,6 +139,8 @@ handle(WfRerun *rerun, const WfEvent *event, bool kept)
 		rerun->fold = after;
 		rerun->current = 1 - rerun->current;
 		carry_out(rerun, event, actions);
+		if (strcmp(event->name, "$upgrade") == 0)
+			rerun->upgrade_actions = keep_jsonb(rerun, wf_action_as_jsonb(actions));
 	}
 	MemoryContextSwitchTo(rerun->memory);
 	if (end == WF_STEP_FAILED && (rerun->replaying ? wf_error_is_passing(error) : wf_error_is_repeated(error)))

@@ -18,6 +18,8 @@ typedef struct WfRerun
 	bool		cancelling;		/* a cancel was deferred */
 	List	   *aside;			/* of WfEvent *: postponed */
 	List	   *withdrawn;		/* of char *: timers cancelled or set anew */
+	Jsonb	   *upgrade_actions;	/* what migrate functions asked for; NULL:
+									 * there was no upgrade */
 
 	/* how it ended */
 	bool		ended;
