@@ -154,7 +154,7 @@ COMMENT ON TABLE wfproc.event IS 'the event log: what each instance has handled;
 COMMENT ON COLUMN wfproc.event.at IS 'when it happened, by its stamp';
 COMMENT ON COLUMN wfproc.event.recorded_at IS 'when its step was committed, by the wall clock';
 COMMENT ON COLUMN wfproc.event.digest IS 'first 8 bytes of the SHA-256 of the state and the actions that it led to';
-COMMENT ON COLUMN wfproc.event.live IS 'whether the instance''s clock had reached its live_from: what an earlier step asks of the outside is not carried out';
+COMMENT ON COLUMN wfproc.event.live IS 'whether the instance''s clock had reached its live_from, which is what live() said; before a $fork that of its source';
 COMMENT ON COLUMN wfproc.event.reply IS 'what the handler answered by reply()';
 COMMENT ON COLUMN wfproc.event.payload_sha256 IS 'of a payload that redact() has erased: its SHA-256, which stays in the chain; NULL: the payload is there';
 COMMENT ON COLUMN wfproc.event.hash IS 'SHA-256 over the previous row''s hash and this row';
@@ -634,6 +634,9 @@ CREATE FUNCTION wfproc.event_at() RETURNS timestamptz LANGUAGE c STABLE AS 'MODU
 COMMENT ON FUNCTION wfproc.event_at() IS 'in a handler: the stamp of this event, which is before now() where the event came late';
 CREATE FUNCTION wfproc.seq() RETURNS bigint LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'wfproc_seq';
 COMMENT ON FUNCTION wfproc.seq() IS 'in a handler: the number that this event has in the log';
+CREATE FUNCTION wfproc.live() RETURNS bool LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'wfproc_live';
+COMMENT ON FUNCTION wfproc.live() IS
+'in a handler: whether this step is live, that is whether the instance''s clock has reached its live_from; in a replay what the log''s column live says';
 CREATE FUNCTION wfproc.sender() RETURNS text LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'wfproc_sender';
 COMMENT ON FUNCTION wfproc.sender() IS 'in a handler: the id of the instance that sent this event, its own id for a timer; NULL where it came from outside';
 CREATE FUNCTION wfproc.random() RETURNS float8 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_random';

@@ -875,13 +875,58 @@ SELECT sound();
 ROLLBACK;
 
 \echo 'what is started or sent now, by the wall clock, is not of the past'
-CREATE TABLE emitted (id text);
+CREATE TABLE emitted (id text, placed_at timestamptz DEFAULT now());
 CREATE TRIGGER emitted AFTER INSERT ON emitted FOR EACH ROW EXECUTE FUNCTION wfproc.emit('id=id', 'event=e', 'start=act');
+CREATE TABLE stamped (LIKE emitted INCLUDING DEFAULTS);
+CREATE TRIGGER stamped AFTER INSERT ON stamped REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT
+    EXECUTE FUNCTION wfproc.emit('id=id', 'event=e', 'start=act', 'at=placed_at');
 BEGIN;
 SELECT count(wfproc.start('act', 'now-' || n)), count(wfproc.send('now-or-' || n, 'e', or_start => 'act')) FROM generate_series(1, 100) n;
 INSERT INTO emitted SELECT 'now-emitted-' || n FROM generate_series(1, 100) n;
+\echo 'nor is what is stamped with the beginning of its transaction'
+SELECT count(wfproc.start('act', 'now-at-' || n, at => now())), count(wfproc.send('now-or-at-' || n, 'e', at => now(), or_start => 'act')) FROM generate_series(1, 100) n;
+INSERT INTO stamped SELECT 'now-stamped-' || n FROM generate_series(1, 100) n;
 SELECT wfproc.run();
 SELECT count(*), count(*) FILTER (WHERE NOT live) FROM wfproc.instances i, wfproc.history(i.id) WHERE i.id LIKE 'now-%';
+ROLLBACK;
+
+\echo '--- live(): what a step is told that would act outside'
+CREATE FUNCTION outside(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    IF event = 'start' THEN
+        PERFORM wfproc.set_timer('remind', '3 days');
+        PERFORM wfproc.start('act_outside', payload ->> 'child') WHERE payload ? 'child';
+    END IF;
+    IF wfproc.live() THEN
+        PERFORM wfproc.set_attributes(jsonb_build_object('to do', event));
+    END IF;
+    RETURN state || jsonb_build_object(event, wfproc.live());
+END $$;
+CREATE FUNCTION outside_2(state jsonb, from_version int, to_version int) RETURNS jsonb LANGUAGE sql AS
+    $$ SELECT state || jsonb_build_object('migrate', wfproc.live()) $$;
+SELECT wfproc.define('act_outside', 'outside'), wfproc.define('act_outside', 'outside', migrate => 'outside_2'), wfproc.set_current_version('act_outside', 1);
+SELECT wfproc.live();
+BEGIN;
+SELECT clock_to('2030-01-10 00:00+00');
+SELECT wfproc.start('act_outside', 'a', '{"child": "a/child"}', at => '2030-01-01 00:00+00', live_from => '2030-01-05 00:00+00');
+SELECT wfproc.send('a', 'e' || d, at => make_timestamptz(2030, 1, d, 0, 0, 0)) > 0 FROM unnest('{2,5,6}'::int[]) d;
+SELECT wfproc.upgrade('a', 2, '2030-01-05 12:00+00') > 0, wfproc.upgrade('a', 1, '2030-01-01 12:00+00') > 0;
+SELECT wfproc.start('act_outside', 'never', live_from => 'infinity'), wfproc.start('act_outside', 'loaded', at => '2020-01-01 00:00+00'), wfproc.start('act_outside', 'now');
+SELECT wfproc.run();
+SELECT about(id), wfproc.state(id) FROM wfproc.instances WHERE workflow = 'act_outside' ORDER BY id;
+SELECT seq, h.event, live, diverged, state, jsonb_path_query_array(actions, '$[*].action') FROM wfproc.history('a') h JOIN wfproc.replay('a') USING (seq) ORDER BY seq;
+SELECT put_away(), wfproc.send('a', 'more') > 0, wfproc.run(), sound();
+\echo 'who tries a step is told yes; a rehearsal and what would have been go by the log'
+SELECT (wfproc.try_step('outside', '{}', 'x')).new_state;
+SELECT id, question, outcome, first_seq FROM wfproc.check_version('act_outside', 2) WHERE id = 'a';
+SELECT wfproc.terminate('a', 'enough'), wfproc.run();
+\echo 'a copy tells its handler what the original told it'
+SELECT wfproc.fork('a', 4, 'fork', paused => false), wfproc.send('fork', 'forked') > 0, wfproc.run();
+SELECT seq, event, live FROM wfproc.history('fork') ORDER BY seq;
+SELECT wfproc.state('fork'), (wfproc.verify('fork')).*;
+ALTER TABLE wfproc.event DISABLE TRIGGER append_only;
+UPDATE wfproc.event e SET live = NOT live FROM wfproc.instance i WHERE i.id = 'fork' AND e.instance_id = i.instance_id AND seq = 3;
+SELECT (wfproc.verify('fork')).*;
 ROLLBACK;
 
 \echo '--- catching up: timers and messages in their places, as if live'
@@ -1122,11 +1167,12 @@ SELECT wfproc.start('act_watched', 'seen', '{"do": [{"set_attributes": {"n": 1}}
 SELECT wfproc.run();
 SELECT wfproc.send('seen', 'end', '{"do": [{"complete": null}]}') > 0;
 SELECT wfproc.start('act_watched', 'past', '{"do": [{"set_attributes": {"n": 1}}, {"complete": null}]}', live_from => 'infinity');
+SELECT wfproc.start('act_watched', 'stamped', '{"do": [{"complete": null}]}', at => now());
 SELECT wfproc.start('act', 'unwatched', '{"do": [{"set_attributes": {"n": 1}}, {"complete": null}]}');
 SELECT wfproc.run();
 COMMIT;
 \o
 UNLISTEN wfproc;
-SELECT about(id) ~ ', completed' FROM unnest('{seen,past,unwatched}'::text[]) id;
+SELECT about(id) ~ ', completed' FROM unnest('{seen,past,stamped,unwatched}'::text[]) id;
 
 DROP SCHEMA actions_test CASCADE;

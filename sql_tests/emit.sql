@@ -71,6 +71,16 @@ INSERT INTO public.emit_row VALUES (4, 'b', 'third', '2024-01-03'), (5, 'a', 'ea
 SELECT * FROM pg_temp.mail;
 ROLLBACK TO empty;
 
+\echo == rows that are stamped a moment before are live from their stamp on, old ones from now on
+SET LOCAL wfproc.fake_now = '2024-06-01 12:00';
+INSERT INTO public.emit_statement VALUES (1, 'new', 'first', '2024-06-01 11:59:59.9'), (2, 'old', 'first', '2024-01-01'), (3, 'both', 'second', '2024-06-01 12:00'),
+    (4, 'both', 'first', '2024-05-31');
+INSERT INTO public.emit_row VALUES (1, 'new row', 'first', '2024-06-01 11:59:59.9'), (2, 'old row', 'first', '2024-01-01');
+SELECT id, started_at, live_from FROM wfproc.instances WHERE workflow = 'emit' ORDER BY id;
+SELECT wfproc.run();
+SELECT id, array_agg(live ORDER BY seq) AS live FROM wfproc.instances, wfproc.history(id) WHERE workflow = 'emit' GROUP BY id ORDER BY id;
+ROLLBACK TO empty;
+
 \echo == COPY
 COPY public.emit_statement FROM stdin WITH (FORMAT csv);
 1,c,first,2024-01-01,"x, y"

@@ -158,6 +158,24 @@ SELECT try($$ SELECT wfproc.send('new-4', 'lost', or_start => 'ss_accepts') > 0 
 SELECT count(*) FROM wfproc.instances WHERE id IN ('new-3', 'new-4');
 ROLLBACK;
 
+\echo '--- live_from: a start that is no older than wfproc.live_tolerance is live from its stamp on'
+BEGIN;
+SELECT clock_to('2030-01-01 12:00+00');
+CREATE FUNCTION starts(name text) RETURNS SETOF text LANGUAGE sql AS $$
+    SELECT wfproc.start('ss', name || n, at => at), wfproc.send(name || 'or ' || n, 'hello', at => at, or_start => 'ss')
+    FROM unnest('{NULL,2030-01-01 12:00:01+00,2030-01-01 11:59:59.999999+00,2030-01-01 11:00:00+00,2030-01-01 10:59:59.999999+00,2020-01-01 00:00+00}'::timestamptz[])
+         WITH ORDINALITY u(at, n);
+    SELECT concat_ws(' ', id, 'started', started_at, 'live from', CASE live_from WHEN started_at THEN 'there' ELSE live_from::text END)
+    FROM wfproc.instances WHERE starts_with(id, name) ORDER BY id;
+$$;
+SELECT starts('an hour ');
+SET LOCAL wfproc.live_tolerance = '1d';
+SELECT starts('a day ');
+SET LOCAL wfproc.live_tolerance = 0;
+SELECT starts('none ');
+SELECT try($$ SET LOCAL wfproc.live_tolerance = -1 $$);
+ROLLBACK;
+
 \echo '--- bad input to send()'
 BEGIN;
 SELECT wfproc.start('ss', 'ss-1'), wfproc.start('ss_accepts', 'ss-a'), wfproc.start('ss', 'ss-closed');

@@ -135,11 +135,7 @@ wfproc_start(PG_FUNCTION_ARGS)
 	start.at = get_stamp(fcinfo, 3, "at");
 	start.attributes = wf_api_check_attributes(fcinfo, 5);
 	/* infinite is meant here: everything acts, or nothing */
-	if (!PG_ARGISNULL(6))
-		start.live_from = PG_GETARG_TIMESTAMPTZ(6);
-	else
-		/* the same as the default of at, so that such a start is live */
-		start.live_from = PG_ARGISNULL(3) ? start.at : wf_clock_now();
+	start.live_from = PG_ARGISNULL(6) ? wf_instance_default_live_from(start.at, wf_clock_now()) : PG_GETARG_TIMESTAMPTZ(6);
 	start.ignore_existing = get_if_exists(fcinfo, 7);
 	check_on_parent_close(fcinfo, 8);
 	wf_workflow_refresh();
@@ -166,7 +162,7 @@ get_addressee(FunctionCallInfo fcinfo, const char *id, TimestampTz at, WfInstanc
 		workflow = wf_workflow_by_name(or_start, false);
 		wf_acl_require(workflow, GetUserId(), WF_PRIV_SEND);
 		start.input = start.attributes = wf_check_empty_object();
-		start.live_from = PG_ARGISNULL(3) ? at : wf_clock_now();
+		start.live_from = wf_instance_default_live_from(at, wf_clock_now());
 		start.version = workflow->current_version;
 		(void) wf_instance_start(workflow, &start);
 	}

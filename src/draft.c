@@ -118,7 +118,7 @@ add_to_log(WfDraft *draft, WfOutput *output, const WfFold *after, const WfEvent 
 	row->event = *event;
 	row->digest = digest;
 	row->reply = reply_among(actions);
-	row->live = draft->live = after->clock >= draft->row.live_from;
+	row->event.live = draft->live = after->clock >= draft->row.live_from;
 	wf_eventlog_chain(draft->fold.hash, row, row->hash);
 	if (output->log_count == output->log_size)
 	{

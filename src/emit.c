@@ -436,7 +436,7 @@ start_one(WfEmit *emit, const char *id, TimestampTz at, TimestampTz now)
 	start.at = at;
 	start.version = workflow->current_version;
 	start.input = start.attributes = wf_check_empty_object();
-	start.live_from = now;
+	start.live_from = wf_instance_default_live_from(at, now);
 	start.ignore_existing = true;
 	(void) wf_instance_start(workflow, &start);
 }

@@ -24,6 +24,8 @@ typedef struct WfEvent
 	uint8	   *payload_sha256; /* of one that was erased; else NULL */
 	char	   *sender;			/* id of the instance that sent it, or NULL */
 	char	   *key;			/* idempotency key, or NULL */
+	bool		live;			/* of a row of the log: whether the clock had
+								 * reached live_from */
 } WfEvent;
 
 /* a row of wfproc.event */
@@ -34,7 +36,6 @@ typedef struct WfLogRow
 	TimestampTz recorded_at;
 	WfEvent		event;
 	int64		digest;			/* of the state and the actions that it led to */
-	bool		live;			/* whether the clock had reached live_from */
 	Jsonb	   *reply;			/* or NULL */
 	uint8		hash[WF_SHA256_LEN];	/* chained */
 } WfLogRow;

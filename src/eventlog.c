@@ -140,7 +140,7 @@ fill_row(TupleTableSlot *slot, const WfLogRow *row)
 	if (row->event.mail_id != 0)
 		wf_row_set(values, nulls, COL_MAIL_ID, Int64GetDatum(row->event.mail_id));
 	wf_row_set(values, nulls, COL_DIGEST, Int64GetDatum(row->digest));
-	wf_row_set(values, nulls, COL_LIVE, BoolGetDatum(row->live));
+	wf_row_set(values, nulls, COL_LIVE, BoolGetDatum(row->event.live));
 	wf_row_set_text(values, nulls, COL_NAME, row->event.name);
 	wf_row_set_jsonb(values, nulls, COL_PAYLOAD, row->event.payload);
 	wf_row_set_text(values, nulls, COL_SENDER, row->event.sender);
@@ -276,7 +276,7 @@ read_tuple(HeapTuple tuple, TupleDesc desc, WfLogRow *row)
 	row->seq = DatumGetInt64(values[COL_SEQ - 1]);
 	row->recorded_at = DatumGetTimestampTz(values[COL_RECORDED_AT - 1]);
 	row->digest = DatumGetInt64(values[COL_DIGEST - 1]);
-	row->live = DatumGetBool(values[COL_LIVE - 1]);
+	row->event.live = DatumGetBool(values[COL_LIVE - 1]);
 	row->event.mail_id = nulls[COL_MAIL_ID - 1] ? 0 : DatumGetInt64(values[COL_MAIL_ID - 1]);
 	row->event.at = DatumGetTimestampTz(values[COL_AT - 1]);
 	row->event.name = wf_row_text(values, nulls, COL_NAME);

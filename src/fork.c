@@ -44,7 +44,7 @@ typedef struct Fork
 } Fork;
 
 /*
- * Where the new instance begins: nothing of its past is live, and it is nobody's child.
+ * Where the new instance begins: it is live from now on, and nobody's child.
  */
 static void
 fill_row(Fork *fork, const char *new_id, bool paused)
@@ -129,20 +129,18 @@ check_chain(Fork *fork, const WfLogRow *row, int64 due)
 }
 
 /*
- * A row of the source as one of the new log.  Its mail was the source's.
+ * A row of the source as one of the new log.  Its mail was the source's, and live is what its handler was told.
  */
 static void
-adopt_row(Fork *fork, WfLogRow *row, TimestampTz *clock, uint8 *hash)
+adopt_row(Fork *fork, WfLogRow *row, uint8 *hash)
 {
 	if (row->event.payload_sha256 != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the payload of event %lld of instance \"%s\" was erased", (long long) row->seq, fork->source.id),
 				 errhint("A past that cannot be folded again cannot be forked.")));
-	*clock = Max(*clock, row->event.at);
 	row->instance_id = fork->row.instance_id;
 	row->event.mail_id = 0;
-	row->live = *clock >= fork->row.live_from;
 	wf_eventlog_chain(hash, row, row->hash);
 	memcpy(hash, row->hash, WF_SHA256_LEN);
 }
@@ -155,7 +153,6 @@ copy_log(Fork *fork, Snapshot snapshot)
 {
 	WfLogScan  *scan = wf_eventlog_open(fork->source.instance_id, 0, snapshot);
 	WfLogWriter *writer = wf_eventlog_writer_open();
-	TimestampTz clock = DT_NOBEGIN;
 	int64		due = 1;
 	uint8		hash[WF_SHA256_LEN];
 	WfLogRow	row;
@@ -166,7 +163,7 @@ copy_log(Fork *fork, Snapshot snapshot)
 	{
 		CHECK_FOR_INTERRUPTS();
 		check_chain(fork, &row, due++);
-		adopt_row(fork, &row, &clock, hash);
+		adopt_row(fork, &row, hash);
 		wf_eventlog_writer_put(writer, &row);
 	}
 	wf_eventlog_writer_close(writer);
@@ -258,7 +255,7 @@ log_origin(Fork *fork)
 	row.event.at = fork->fold.clock;
 	row.event.name = "$fork";
 	row.event.payload = origin_of(fork);
-	row.live = row.event.at >= fork->row.live_from;
+	row.event.live = row.event.at >= fork->row.live_from;
 	(void) wf_process_step(fork->workflow, NULL, &fork->row, &fork->fold, &row.event, false, &after, &actions, &row.digest,
 						   &error);
 	wf_eventlog_chain(fork->fold.hash, &row, row.hash);

@@ -33,6 +33,7 @@ int			wf_max_state = 1048576;
 int			wf_handler_memory = 262144;
 int			wf_max_actions = 20000;
 int			wf_max_postponed = 1000;
+int			wf_live_tolerance = 3600;
 bool		wf_superuser_handlers = true;
 bool		wf_fake_now_is_set = false;
 TimestampTz wf_fake_now_value = 0;
@@ -144,6 +145,10 @@ define_limits(void)
 							"Most events of one instance that may be postponed at one time.",
 							NULL,
 							&wf_max_postponed, 1000, 1, 1000000, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("wfproc.live_tolerance",
+							"How old the stamp of an instance's start may be for it to be live from there.",
+							"One that is older is history: the instance is live from the time at which start() was called.",
+							&wf_live_tolerance, 3600, 0, INT_MAX, PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomBoolVariable("wfproc.superuser_handlers",
 							 "Whether the handlers of workflows that a superuser owns are run.",
 							 NULL,

@@ -25,6 +25,7 @@ extern int	wf_handler_memory;
 extern int	wf_max_actions;
 extern int	wf_max_cascade;
 extern int	wf_max_postponed;
+extern int	wf_live_tolerance;
 extern bool wf_superuser_handlers;
 
 /* for tests; the parsed value of wfproc.fake_now */

@@ -29,6 +29,7 @@
 #include "catalog.h"
 #include "check.h"
 #include "clock.h"
+#include "guc.h"
 #include "instance.h"
 #include "mailbox.h"
 #include "rows.h"
@@ -236,18 +237,29 @@ wf_instance_require_accepts(const WfWorkflow *workflow, const char *event)
 }
 
 /*
+ * From when on an instance is live where nobody says: from its start, be that a moment ago, unless it is so old that it is
+ * history.
+ */
+TimestampTz
+wf_instance_default_live_from(TimestampTz at, TimestampTz now)
+{
+	return at >= now - wf_live_tolerance * USECS_PER_SEC ? Min(at, now) : now;
+}
+
+/*
  * Inserts the rows of at most START_BATCH instances, all of one workflow.  instance_ids: in, the numbers that they are to
  * have; out, 0 where another instance has the id already.
  */
 static void
-insert_rows(const WfWorkflow *workflow, int version, TimestampTz live_from, Jsonb *attributes, const char *const *ids,
+insert_rows(const WfWorkflow *workflow, int version, const TimestampTz *live_froms, Jsonb *attributes, const char *const *ids,
 			const TimestampTz *ats, int count, int64 *instance_ids)
 {
 	static SPIPlanPtr plan = NULL;
-	static const Oid types[] = {INT8ARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT4OID, INT4OID, TIMESTAMPTZOID, JSONBOID};
+	static const Oid types[] = {INT8ARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT4OID, INT4OID, TIMESTAMPTZARRAYOID, JSONBOID};
 	Datum	   *number_datums = palloc(count * sizeof(Datum));
 	Datum	   *id_datums = palloc(count * sizeof(Datum));
 	Datum	   *at_datums = palloc(count * sizeof(Datum));
+	Datum	   *live_datums = palloc(count * sizeof(Datum));
 	Datum		values[lengthof(types)];
 	WfSpi		spi;
 	int			returned;
@@ -258,21 +270,22 @@ insert_rows(const WfWorkflow *workflow, int version, TimestampTz live_from, Json
 		number_datums[i] = Int64GetDatum(instance_ids[i]);
 		id_datums[i] = CStringGetTextDatum(ids[i]);
 		at_datums[i] = TimestampTzGetDatum(ats[i]);
+		live_datums[i] = TimestampTzGetDatum(live_froms[i]);
 	}
 	values[0] = PointerGetDatum(construct_array(number_datums, count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	values[1] = PointerGetDatum(construct_array(id_datums, count, TEXTOID, -1, false, TYPALIGN_INT));
 	values[2] = PointerGetDatum(construct_array(at_datums, count, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	values[3] = Int32GetDatum(workflow->workflow_id);
 	values[4] = Int32GetDatum(version);
-	values[5] = TimestampTzGetDatum(live_from);
+	values[5] = PointerGetDatum(construct_array(live_datums, count, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	values[6] = JsonbPGetDatum(attributes);
 
 	wf_spi_begin(&spi);
 	returned = wf_spi_execute(&plan,
 							  "INSERT INTO wfproc.instance "
 							  "(instance_id, id, workflow_id, version, first_version, started_at, live_from, attributes) "
-							  "SELECT u.instance_id, u.id, $4, $5, $5, u.at, $6, $7 "
-							  "FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) AS u(instance_id, id, at) "
+							  "SELECT u.instance_id, u.id, $4, $5, $5, u.at, u.live_from, $7 "
+							  "FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($6)) AS u(instance_id, id, at, live_from) "
 							  "ON CONFLICT (id) DO NOTHING "
 							  "RETURNING instance_id",
 							  lengthof(types), types, values, NULL, false, SPI_OK_INSERT_RETURNING);
@@ -386,7 +399,7 @@ insert_row_if_new(const WfStart *start, int64 instance_id, const char *id, const
 
 	if (!wf_instance_find(id, &existing))
 	{
-		insert_rows(workflow, start->version, start->live_from, start->attributes, &id, &start->at, 1, &instance_id);
+		insert_rows(workflow, start->version, &start->live_from, start->attributes, &id, &start->at, 1, &instance_id);
 		if (instance_id != 0)
 			return true;
 	}
@@ -451,15 +464,19 @@ wf_instance_start(WfWorkflow *workflow, const WfStart *start)
  */
 void
 wf_instance_start_many(WfWorkflow *workflow, const char *const *ids, const TimestampTz *ats, int count,
-					   TimestampTz live_from, int64 *instance_ids)
+					   TimestampTz now, int64 *instance_ids)
 {
 	Jsonb	   *empty = wf_check_empty_object();
 	WfMailWriter *writer = wf_mailbox_writer_open(count);
+	TimestampTz *live_froms = palloc(count * sizeof(TimestampTz));
 
 	for (int i = 0; i < count; i++)
+	{
 		instance_ids[i] = wf_instance_next_id();
+		live_froms[i] = wf_instance_default_live_from(ats[i], now);
+	}
 	for (int i = 0; i < count; i += START_BATCH)
-		insert_rows(workflow, workflow->current_version, live_from, empty, ids + i, ats + i,
+		insert_rows(workflow, workflow->current_version, live_froms + i, empty, ids + i, ats + i,
 					Min(START_BATCH, count - i), instance_ids + i);
 	for (int i = 0; i < count; i++)
 	{

@@ -66,9 +66,10 @@ extern bool wf_instance_read(int64 instance_id, Snapshot snapshot, WfInstance *i
 extern WfWorkflow *wf_instance_get(const char *id, WfPrivilege privilege, WfInstance *instance);
 extern void wf_instance_require_open(const WfInstance *instance);
 extern void wf_instance_require_accepts(const WfWorkflow *workflow, const char *event);
+extern TimestampTz wf_instance_default_live_from(TimestampTz at, TimestampTz now);
 extern char *wf_instance_start(WfWorkflow *workflow, const WfStart *start);
 extern void wf_instance_start_many(WfWorkflow *workflow, const char *const *ids, const TimestampTz *ats, int count,
-								   TimestampTz live_from, int64 *instance_ids);
+								   TimestampTz now, int64 *instance_ids);
 extern void wf_instance_refuse_id(const char *id, const char *hint);
 extern void wf_instance_add(const WfInstance *instance, const char *hint);
 extern void wf_instance_insert(WfInstance *const *instances, int count);

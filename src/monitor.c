@@ -206,7 +206,7 @@ put_log_row(ReturnSetInfo *result, const WfLogRow *row)
 		wf_row_set(values, nulls, 7, Int64GetDatum(row->event.mail_id));
 	wf_row_set_text(values, nulls, 8, row->event.key);
 	wf_row_set_jsonb(values, nulls, 9, row->reply);
-	wf_row_set(values, nulls, 10, BoolGetDatum(row->live));
+	wf_row_set(values, nulls, 10, BoolGetDatum(row->event.live));
 	wf_row_set(values, nulls, 11, Int64GetDatum(row->digest));
 	wf_row_set_bytes(values, nulls, 12, row->hash, WF_SHA256_LEN);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);

@@ -228,6 +228,8 @@ wf_process_step(WfWorkflow *workflow, WfVersion *version, const WfInstance *inst
 	step.seq = before->seq + 1;
 	step.now = Max(before->clock, event->at);
 	step.event = event;
+	/* a copied log keeps what its rows were where they were made */
+	step.live = replaying ? event->live : step.now >= instance->live_from;
 	step.replaying = replaying;
 	step.memory = CurrentMemoryContext;
 	if (WF_IS_ENGINE_EVENT(event->name))

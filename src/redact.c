@@ -151,7 +151,7 @@ append_event(WfWorkflow *workflow, const WfInstance *instance, Jsonb *payload, W
 						&actions, &row->digest, &error) != WF_STEP_DONE)
 		elog(ERROR, "a $redact has failed");
 	row->seq = after.seq;
-	row->live = after.clock >= instance->live_from;
+	row->event.live = after.clock >= instance->live_from;
 	wf_eventlog_chain(fold->hash, row, row->hash);
 	wf_eventlog_append(&row, 1);
 	CommandCounterIncrement();

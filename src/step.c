@@ -27,6 +27,7 @@ PG_FUNCTION_INFO_V1(wfproc_parent);
 PG_FUNCTION_INFO_V1(wfproc_now);
 PG_FUNCTION_INFO_V1(wfproc_event_at);
 PG_FUNCTION_INFO_V1(wfproc_seq);
+PG_FUNCTION_INFO_V1(wfproc_live);
 PG_FUNCTION_INFO_V1(wfproc_sender);
 PG_FUNCTION_INFO_V1(wfproc_random);
 PG_FUNCTION_INFO_V1(wfproc_uuid);
@@ -146,6 +147,12 @@ Datum
 wfproc_seq(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_INT64(wf_step_current("seq")->seq);
+}
+
+Datum
+wfproc_live(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(wf_step_current("live")->live);
 }
 
 Datum

@@ -17,6 +17,7 @@ typedef struct WfStep
 	TimestampTz now;			/* the instance's clock, this event's stamp
 								 * taken in */
 	const WfEvent *event;
+	bool		live;			/* acts outside */
 	bool		replaying;		/* limits that may have changed since do not
 								 * count */
 	char	   *overrun;		/* NULL, or the limit that it has exceeded: it

@@ -256,7 +256,7 @@ put_event(ReturnSetInfo *rows, const WfLogRow *row)
 	wf_object_optional(&parse, "sender", row->event.sender);
 	wf_object_optional(&parse, "idempotency_key", row->event.key);
 	wf_object_text(&parse, "digest", psprintf(INT64_FORMAT, row->digest));
-	add_bool(&parse, "live", row->live);
+	add_bool(&parse, "live", row->event.live);
 	if (row->reply != NULL)
 		wf_object_jsonb(&parse, "reply", row->reply);
 	wf_object_text(&parse, "hash", hex_text(row->hash));
@@ -569,7 +569,7 @@ parse_event(const Import *import, WfLogRow *row)
 	row->event.sender = get_name(import, "sender", false);
 	row->event.key = get_name(import, "idempotency_key", false);
 	row->digest = DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(get_text(import, "digest"))));
-	row->live = get_bool(import, "live");
+	row->event.live = get_bool(import, "live");
 	row->reply = wf_object_get(import->line, "reply");
 	get_hash(import, "hash", row->hash);
 }

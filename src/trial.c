@@ -48,6 +48,7 @@ make_trial(FunctionCallInfo fcinfo, Trial *trial)
 	trial->version.search_path = wf_code_search_path();
 	fmgr_info(code->function, &trial->version.function);
 	trial->instance.id = "try_step";
+	trial->instance.live_from = DT_NOBEGIN;
 	wf_process_init_fold(&trial->before, 1);
 	wf_check_not_null(fcinfo, 1, "state");
 	trial->before.state = PG_GETARG_JSONB_P(1);

@@ -343,7 +343,7 @@ check_columns(LogCheck *check, const WfLogRow *row)
 	if (strcmp(row->event.name, "$fork") == 0)
 		/* what comes before it was another instance's */
 		memset(&check->bad_live, 0, sizeof(WfDivergence));
-	else if (row->live != (check->head.clock >= check->instance->live_from))
+	else if (row->event.live != (check->head.clock >= check->instance->live_from))
 		note_bad(&check->bad_live, check->memory, row->seq, "row changed: live differs");
 }
 

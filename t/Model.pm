@@ -53,7 +53,7 @@ sub input
 		$m->create($id, $a[0], $a[1], $a[2], live_from => $a[3]) unless $i;
 		return;
 	}
-	if ($verb eq 'send' && !$i && $a[4]) { $i = $m->create($id, $a[4], $a[1], {}, live_from => $now); }
+	if ($verb eq 'send' && !$i && $a[4]) { $i = $m->create($id, $a[4], $a[1], {}, live_from => live_from($a[1], $now)); }
 	return if !$i || is_closed($i);
 	my $post = sub { push @{ $i->{mail} }, { at => AT_ONCE, origin => 0, number => ++$m->{number}, @_ } };
 	my $why = { by => $m->{by}, defined $a[0] && !ref $a[0] && $verb ne 'resume' ? (reason => $a[0]) : () };
@@ -117,6 +117,9 @@ sub next_mail
 	}
 	return @first;
 }
+
+# By default: the stamp of start, where that is at most an hour old, else the time of the call.
+sub live_from { my ($at, $now) = @_; return $at >= $now - 3_600_000_000 && $at <= $now ? $at : $now; }
 
 sub take { my ($i, $mail) = @_; @{ $i->{mail} } = grep { $_ != $mail } @{ $i->{mail} }; return; }
 
