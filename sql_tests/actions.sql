@@ -211,6 +211,17 @@ SELECT dead();
 SELECT wfproc.send('b', 'e', idempotency_key => 'k') = mail_id FROM wfproc.history('b') WHERE event = 'e';
 SELECT regexp_replace(t, 'mail_id \d+', 'mail_id N') FROM try($$ SELECT wfproc.send('b', 'e', '{"other": 1}', idempotency_key => 'k') > 0 $$) t;
 SELECT wfproc.run();
+\echo 'with a stamp it is another event, even with the stamp that it would have had'
+SELECT wfproc.send('a', 'stamp', '{"do": [{"send": "b", "event": "e", "key": "s"}, {"send": "b", "event": "e", "key": "s", "at": "2030-01-01 00:00+00"}]}') > 0;
+SELECT wfproc.run();
+SELECT dead() OFFSET 1;
+\echo 'of one that has closed, in this turn or in one before, the key stands for the first as well'
+SELECT wfproc.send('b', 'end', '{"do": [{"complete": null}]}') > 0;
+SELECT wfproc.send('a', 'go', '{"do": [{"send": "b", "event": "e", "key": "now"}, {"send": "b", "event": "e", "key": "now"}, {"send": "b", "event": "other", "key": "now"}]}') > 0;
+SELECT wfproc.run();
+SELECT wfproc.send('a', 'go', '{"do": [{"send": "b", "event": "e", "key": "then"}, {"send": "b", "event": "e", "key": "then"}, {"send": "b", "event": "other", "key": "then"}]}') > 0;
+SELECT wfproc.run();
+SELECT dead() OFFSET 2;
 SELECT sound();
 ROLLBACK;
 
@@ -318,6 +329,10 @@ SELECT wfproc.run();
 SELECT about('p'), about('q'), about('other');
 SELECT log_of('other');
 SELECT dead();
+\echo 'what the handler does to it itself is done'
+SELECT wfproc.start('act', 'r', '{"do": [{"start": "act", "id": "other", "on_parent_close": "cancel"}, {"cancel": "other", "reason": "by hand"}, {"complete": null}]}');
+SELECT wfproc.run();
+SELECT about('other');
 SELECT sound();
 ROLLBACK;
 

@@ -210,10 +210,12 @@ look_key(WfTurn *turn, const WfLetter *letter, int64 instance_id)
 
 	foreach(lc, turn->output.claims)
 	{
-		const WfMail *mail = ((WfClaim *) lfirst(lc))->mail;
+		const WfClaim *claim = lfirst(lc);
+		const WfMail *mail = claim->mail;
 
 		if (mail->instance_id == instance_id && strcmp(mail->event.key, letter->event.key) == 0)
-			return wf_idempotency_same(&mail->event, &letter->event, letter->stamped) ? WF_KEY_SAME : WF_KEY_OTHER;
+			return claim->with_at == letter->stamped &&
+				wf_idempotency_same(&mail->event, &letter->event, letter->stamped) ? WF_KEY_SAME : WF_KEY_OTHER;
 	}
 	return wf_idempotency_look(instance_id, &letter->event, letter->stamped, &first);
 }
@@ -339,9 +341,8 @@ refuse_birth(WfTurn *turn, const WfLetter *letter, const WfAddress *address, con
 	{
 		WfLetter   *other = lfirst(lc);
 
-		if (other->from == letter->from && other->privilege == WF_PRIV_OPERATE && strcmp(other->id, letter->id) == 0 &&
-			strcmp(other->event.name, kind == WF_LINK_CANCEL ? "cancel" : "$terminate") == 0 &&
-			WF_IS_CLOSED(letter->from->row.status))
+		if (other->of_link && other->from == letter->from && strcmp(other->id, letter->id) == 0 &&
+			strcmp(other->event.name, kind == WF_LINK_CANCEL ? "cancel" : "$terminate") == 0)
 			other->undone = true;
 	}
 }
@@ -374,14 +375,14 @@ give_birth(WfTurn *turn, const WfLetter *letter)
  * The addressee has closed before this turn: its draft is made of its row alone.
  */
 static void
-return_to_sender(WfTurn *turn, const WfLetter *letter, WfWorkflow *workflow)
+return_to_sender(WfTurn *turn, const WfLetter *letter, WfWorkflow *workflow, WfMail *mail)
 {
 	WfDraft    *draft = palloc0(sizeof(WfDraft));
 
 	(void) wf_instance_find(letter->id, &draft->row);
 	draft->instance_id = draft->row.instance_id;
 	draft->workflow = workflow;
-	leave_unhandled(turn, draft, make_mail(turn, letter, draft->instance_id, &letter->event));
+	leave_unhandled(turn, draft, mail);
 }
 
 /*
@@ -429,15 +430,14 @@ deliver(WfTurn *turn, const WfLetter *letter)
 	}
 	if (letter->event.key != NULL && !is_new(turn, letter, &address))
 		return;
-	if (address.closed)
-	{
-		return_to_sender(turn, letter, workflow);
-		return;
-	}
 	mail = make_mail(turn, letter, address.instance_id, &letter->event);
+	/* also of one that has closed: whether that was in this turn or before makes no difference */
 	if (letter->event.key != NULL)
 		claim_key(turn, mail, letter->from->instance_id, letter->stamped);
-	hand_over(turn, mail);
+	if (address.closed)
+		return_to_sender(turn, letter, workflow, mail);
+	else
+		hand_over(turn, mail);
 }
 
 /*

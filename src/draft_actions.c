@@ -62,6 +62,19 @@ wf_draft_link(WfDraft *draft, WfOutput *output, WfLinkKind kind, const char *pee
 }
 
 /*
+ * Does to a child what was chosen for it.
+ */
+static void
+close_child(WfDraft *draft, WfOutput *output, const WfLink *link)
+{
+	if (link->kind == WF_LINK_CANCEL)
+		wf_letter_cancel(output, draft, link->peer, "its parent has closed", -1);
+	else
+		wf_letter_terminate(output, draft, link->peer, "its parent has closed");
+	((WfLetter *) llast(output->letters))->of_link = true;
+}
+
+/*
  * Tells those who are to know that the instance has closed, and does to its children what was chosen.
  */
 void
@@ -75,10 +88,8 @@ wf_draft_tell_others(WfDraft *draft, WfOutput *output)
 
 		if (link->kind == WF_LINK_MONITOR)
 			wf_letter_close(output, draft, "monitor", link->peer);
-		else if (link->kind == WF_LINK_CANCEL)
-			wf_letter_cancel(output, draft, link->peer, "its parent has closed", -1);
 		else
-			wf_letter_terminate(output, draft, link->peer, "its parent has closed");
+			close_child(draft, output, link);
 		change_link(draft, output, link, false);
 	}
 }

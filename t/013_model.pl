@@ -1,7 +1,6 @@
 # Random programs of starts, sends, timers, postponing, failures, children, monitors and control from outside, against an
 # oracle that has only read the same inputs (t/Model.pm): logs, states, mailboxes and dead letters are what it says.
-#   WF_SEED=N       others than the usual ones; random: each time others. A few of some thousands still differ, as 121 of seed
-#                   800372573 does, and so does the history of seed 801295515 of t/014: it is not known yet who is right
+#   WF_SEED=N       others than the usual ones; random: each time others
 #   WF_PROGRAMS=N   so many instead of 200
 #   WF_PROGRAM=N    only that one
 #   WF_BATCH=N      events of a turn for every second program, instead of a random number: where turns end makes no difference
