@@ -268,8 +268,8 @@ start_waits(const WfInstance *instance, Snapshot snapshot)
 {
 	TimestampTz next_at;
 	WfMail	   *mail;
-	int			count = wf_mailbox_read(instance->instance_id, instance->started_at, instance->started_at, 1, snapshot, &mail,
-										&next_at);
+	int			count = wf_mailbox_read(instance->instance_id, instance->started_at, instance->started_at, 1, 0, snapshot,
+										&mail, &next_at);
 
 	return count > 0 && strcmp(mail->event.name, "start") == 0;
 }

@@ -302,11 +302,11 @@ read_start(WfDraft *draft, const WfOutput *output)
 {
 	TimestampTz next_at;
 	WfMail	   *mails;
-	int			count = wf_mailbox_read(draft->instance_id, WF_NO_STAMP, draft->row.started_at, MAX_BEFORE_START,
+	int			count = wf_mailbox_read(draft->instance_id, WF_NO_STAMP, draft->row.started_at, MAX_BEFORE_START, 0,
 										output->snapshot, &mails, &next_at);
 
 	if (count == MAX_BEFORE_START)
-		count = wf_mailbox_read(draft->instance_id, draft->row.started_at, draft->row.started_at, 1, output->snapshot,
+		count = wf_mailbox_read(draft->instance_id, draft->row.started_at, draft->row.started_at, 1, 0, output->snapshot,
 								&mails, &next_at);
 	for (int i = 0; i < count; i++)
 	{
@@ -333,7 +333,7 @@ read_portion(WfDraft *draft, const WfOutput *output)
 	int			count;
 
 	draft->portion = draft->portion == 0 ? FIRST_PORTION : Min(draft->portion * 2, LAST_PORTION);
-	count = wf_mailbox_read(draft->instance_id, from, output->now, draft->portion + skip, output->snapshot,
+	count = wf_mailbox_read(draft->instance_id, from, output->now, draft->portion + skip, 0, output->snapshot,
 							&draft->mails, &draft->unread_at);
 	draft->ties = 0;
 	for (int i = count - 1; i >= 0 && draft->mails[i].event.at == draft->unread_at; i--)
@@ -382,7 +382,7 @@ wf_inbox_read(WfDraft *draft, const WfOutput *output)
 	if (draft->unread_at == WF_AT_ONCE)
 	{
 		draft->next = 0;
-		draft->count = wf_mailbox_read(draft->instance_id, WF_AT_ONCE, WF_AT_ONCE, MAX_CONTROL, output->snapshot,
+		draft->count = wf_mailbox_read(draft->instance_id, WF_AT_ONCE, WF_AT_ONCE, MAX_CONTROL, 0, output->snapshot,
 									   &draft->mails, &draft->unread_at);
 		if (draft->unread_at == WF_AT_ONCE)
 		{
@@ -505,7 +505,8 @@ wf_inbox_take_all(WfDraft *draft, Snapshot snapshot, int max)
 	draft->start = draft->urgent = draft->deadline = NULL;
 	draft->next = draft->count = draft->ties = 0;
 	if (!draft->newborn)
-		count = wf_mailbox_read(draft->instance_id, DT_NOBEGIN, DT_NOEND, max + skipped, snapshot, &mails, &draft->unread_at);
+		count = wf_mailbox_read(draft->instance_id, DT_NOBEGIN, DT_NOEND, max + skipped, 0, snapshot, &mails,
+								&draft->unread_at);
 	for (int i = 0; i < count; i++)
 		if (bsearch(&mails[i].event.mail_id, skip, skipped, sizeof(int64), compare_numbers) == NULL)
 			all = lappend(all, &mails[i]);

@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
@@ -271,13 +272,22 @@ wf_mailbox_close(WfMailScan *scan)
 }
 
 /*
+ * What a row will take in memory, about: only the payload can be large.
+ */
+static Size
+row_bytes(const Datum *values, const bool *nulls)
+{
+	return sizeof(WfMail) + (nulls[COL_PAYLOAD - 1] ? 0 : toast_raw_datum_size(values[COL_PAYLOAD - 1]));
+}
+
+/*
  * Reads at most max mails of one instance with from <= at <= upto, in order, into *mails, an array in the current memory
- * context (NULL where there are none).  *next_at becomes the stamp of the first that was not read, DT_NOEND where there is
- * none.  Returns how many.
+ * context (NULL where there are none); of about max_bytes together (0: no limit), but always one.  *next_at becomes the
+ * stamp of the first that was not read, DT_NOEND where there is none.  Returns how many.
  */
 int
-wf_mailbox_read(int64 instance_id, TimestampTz from, TimestampTz upto, int max, Snapshot snapshot, WfMail **mails,
-				TimestampTz *next_at)
+wf_mailbox_read(int64 instance_id, TimestampTz from, TimestampTz upto, int max, Size max_bytes, Snapshot snapshot,
+				WfMail **mails, TimestampTz *next_at)
 {
 	WfMailScan *scan = wf_mailbox_open(instance_id, from, snapshot);
 	Datum		values[COLUMNS];
@@ -285,6 +295,7 @@ wf_mailbox_read(int64 instance_id, TimestampTz from, TimestampTz upto, int max, 
 	ItemPointerData tid;
 	int			count = 0;
 	int			allocated = 0;
+	Size		bytes = 0;
 
 	*mails = NULL;
 	*next_at = DT_NOEND;
@@ -292,7 +303,8 @@ wf_mailbox_read(int64 instance_id, TimestampTz from, TimestampTz upto, int max, 
 	{
 		TimestampTz at = DatumGetTimestampTz(values[COL_AT - 1]);
 
-		if (count == max || at > upto)
+		bytes += row_bytes(values, nulls);
+		if (count == max || at > upto || (max_bytes > 0 && count > 0 && bytes > max_bytes))
 		{
 			*next_at = at;
 			break;
@@ -495,7 +507,7 @@ wf_mailbox_read_control(int64 instance_id, WfMail **mails)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TimestampTz next_at;
-	int			count = wf_mailbox_read(instance_id, WF_AT_ONCE, WF_AT_ONCE, INT_MAX, snapshot, mails, &next_at);
+	int			count = wf_mailbox_read(instance_id, WF_AT_ONCE, WF_AT_ONCE, INT_MAX, 0, snapshot, mails, &next_at);
 
 	UnregisterSnapshot(snapshot);
 	return count;

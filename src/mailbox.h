@@ -72,8 +72,8 @@ extern WfMailScan *wf_mailbox_open(int64 instance_id, TimestampTz from, Snapshot
 extern bool wf_mailbox_next(WfMailScan *scan, WfMail *mail);
 extern void wf_mailbox_close(WfMailScan *scan);
 
-extern int	wf_mailbox_read(int64 instance_id, TimestampTz from, TimestampTz upto, int max, Snapshot snapshot,
-							WfMail **mails, TimestampTz *next_at);
+extern int	wf_mailbox_read(int64 instance_id, TimestampTz from, TimestampTz upto, int max, Size max_bytes,
+							Snapshot snapshot, WfMail **mails, TimestampTz *next_at);
 
 /* called for each mail that a look through a shard finds */
 typedef void (*WfDueCallback) (int64 instance_id, TimestampTz at, void *arg);

@@ -233,7 +233,7 @@ read_due(const Rehearsal *rehearsal, const WfInstance *instance, bool started, T
 {
 	TimestampTz next_at;
 
-	trial->count = wf_mailbox_read(instance->instance_id, WF_NO_STAMP, rehearsal->now, MAX_DUE, rehearsal->snapshot,
+	trial->count = wf_mailbox_read(instance->instance_id, WF_NO_STAMP, rehearsal->now, MAX_DUE, 0, rehearsal->snapshot,
 								   &trial->mails, &next_at);
 	for (int i = 0; i < trial->count && !started; i++)
 	{
