@@ -209,6 +209,13 @@ SELECT what, try(format('SELECT wfproc.import_log(%L)', changed)) FROM arrived, 
     (7, 'no such workflow', jsonb_set(lines, '{0,workflow}', '"none"')),
     (8, 'no such version', jsonb_set(lines, '{0,version}', '9')),
     (9, 'no such version', jsonb_set(lines, '{0,versions}', '{"7": "00"}')),
+    (9, 'no such first version', jsonb_set(lines, '{0,first_version}', '99')),
+    (9, 'version 0', jsonb_set(lines, '{0,first_version}', '0')),
+    (9, 'version -1', jsonb_set(lines, '{0,first_version}', '-1')),
+    (9, 'a version beyond all', jsonb_set(lines, '{0,version}', '4294967297')),
+    (9, 'versions has a key that is no number', jsonb_set(lines, '{0,versions}', '{"one": "00"}')),
+    (9, 'versions has a key that is no int', jsonb_set(lines, '{0,versions}', '{"4294967297": "00"}')),
+    (9, 'snapshot of no such version', jsonb_set(lines, '{0,snapshot}', '{"seq": 1, "changed_seq": 1, "at": "2020-01-01", "version": 9, "state": {}}')),
     (10, 'version is no number', jsonb_set(lines, '{0,version}', '"1"')),
     (11, 'versions is no object', jsonb_set(lines, '{0,versions}', '[]')),
     (12, 'unknown status', jsonb_set(lines, '{0,status}', '"asleep"')),
@@ -233,6 +240,21 @@ SELECT try($$SELECT wfproc.export_log(NULL)$$);
 SELECT try($$SELECT wfproc.export_log('nobody')$$);
 SELECT try($$SELECT wfproc.export_xes('nothing')$$);
 SELECT count(*) FROM wfproc.instances WHERE id = 'open';
+\echo 'what other errors are about says their context'
+DO $$
+DECLARE
+    lines jsonb;
+    context text;
+BEGIN
+    FOR lines IN SELECT jsonb_set(a.lines, path, value) FROM arrived a, (VALUES ('{0,version}'::text[], '1e40'::jsonb), ('{1,at}', '"x"'), ('{2,digest}', '"x"')) v(path, value) WHERE id = 'open' LOOP
+        BEGIN
+            PERFORM wfproc.import_log(lines);
+        EXCEPTION WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS context = PG_EXCEPTION_CONTEXT;
+            RAISE WARNING '%: %', SQLSTATE, split_part(context, E'\n', 1);
+        END;
+    END LOOP;
+END $$;
 
 \echo '--- rights: read to export, the owner alone imports'
 CREATE ROLE transfer_reader;
@@ -293,4 +315,34 @@ SELECT wfproc.import_log(:'lines');
 SELECT sha256 = :'before', seq FROM wfproc.digest('many');
 SELECT * FROM wfproc.verify('many');
 SELECT wfproc.state('many');
+ROLLBACK;
+
+\echo '--- a version that is gone: its instances pause and say so, and can be terminated'
+SELECT wfproc.define('vanishing', 'remember');
+CREATE FUNCTION counts_on(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE sql AS $$
+    SELECT state || jsonb_build_object('n', COALESCE((state ->> 'n')::int, 0) + 1) $$;
+SELECT wfproc.define('vanishing', 'counts_on');
+BEGIN;
+SET LOCAL wfproc.fake_now = '2020-01-01';
+SELECT wfproc.start('vanishing', 'v-first', version => 1), wfproc.start('vanishing', 'v-later', version => 1), 
+    wfproc.start('vanishing', 'v-sound', version => 2);
+SELECT wfproc.run();
+SELECT wfproc.upgrade('v-later', 2) > 0;
+SELECT wfproc.run();
+\echo 'the one that its log begins under, and the one that it has'
+UPDATE wfproc.instance SET first_version = 99 WHERE id = 'v-later';
+DELETE FROM wfproc.version WHERE workflow_id = (SELECT workflow_id FROM wfproc.workflow WHERE name = 'vanishing') AND version = 1;
+SELECT wfproc.grant_access('vanishing', 'pg_monitor', 'read');
+SELECT count(wfproc.send(id, 'hear')) FROM wfproc.instances WHERE workflow = 'vanishing';
+SELECT wfproc.run();
+SELECT id, status, error FROM wfproc.instances WHERE workflow = 'vanishing' ORDER BY id;
+SELECT try(format('SELECT wfproc.state(%L)', id)) FROM wfproc.instances WHERE workflow = 'vanishing' ORDER BY id;
+SELECT id, (wfproc.verify(id)).* FROM wfproc.instances WHERE workflow = 'vanishing' ORDER BY id;
+\echo 'neither can go on, and both can be closed'
+SELECT wfproc.resume(id) FROM wfproc.instances WHERE workflow = 'vanishing' AND status = 'paused';
+SELECT wfproc.run();
+SELECT id, status FROM wfproc.instances WHERE workflow = 'vanishing' ORDER BY id;
+SELECT wfproc.terminate(id, 'of no use') FROM wfproc.instances WHERE workflow = 'vanishing' AND status = 'paused';
+SELECT wfproc.run();
+SELECT id, status, error FROM wfproc.instances WHERE workflow = 'vanishing' ORDER BY id;
 ROLLBACK;

@@ -306,7 +306,7 @@ create(WfTurn *turn, const WfLetter *letter, WfWorkflow *workflow, const WfActio
 	draft->absent = draft->foreign || !wf_turn_may_act(turn, workflow);
 	draft->row = row;
 	draft->workflow = workflow;
-	draft->version = wf_workflow_version(workflow, row.version);
+	draft->version = wf_workflow_version_of_row(workflow, row.version);
 	wf_process_init_fold(&draft->fold, row.version);
 	wf_eventlog_first_hash(row.id, draft->fold.hash);
 	if (draft->version->problem != NULL)

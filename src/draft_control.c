@@ -191,7 +191,7 @@ wf_draft_upgrade(WfDraft *draft, WfOutput *output, WfMail *mail)
 	}
 	draft->row.version = version;
 	draft->row_changed = true;
-	draft->version = wf_workflow_version(draft->workflow, version);
+	draft->version = wf_workflow_version_of_row(draft->workflow, version);
 	if (draft->version->problem != NULL)
 		wf_draft_break(draft, draft->version->problem);
 	wf_inbox_offer_again(draft);

@@ -98,7 +98,7 @@ wf_process_next_on_way(WfWorkflow *workflow, int from, int to)
 		return to;
 	for (int number = to; number > from + 1; number--)
 	{
-		const WfVersion *version = wf_workflow_version(workflow, number);
+		const WfVersion *version = wf_workflow_version_of_row(workflow, number);
 
 		if (version->migrates_from != 0 && version->migrates_from <= from)
 			return number;
@@ -117,7 +117,7 @@ wf_process_blocked_by(WfWorkflow *workflow, int from, int to)
 		const WfVersion *version;
 
 		from = wf_process_next_on_way(workflow, from, to);
-		version = wf_workflow_version(workflow, from);
+		version = wf_workflow_version_of_row(workflow, from);
 		if (version->has_migrate && version->problem != NULL)
 			return version;
 	}
@@ -153,7 +153,7 @@ migrate(WfWorkflow *workflow, WfStep *step, Jsonb *state, int from, int to, Erro
 		WfVersion  *version;
 
 		number = wf_process_next_on_way(workflow, number, to);
-		version = wf_workflow_version(workflow, number);
+		version = wf_workflow_version_of_row(workflow, number);
 		if (version->has_migrate)
 		{
 			state = wf_handler_migrate(workflow, version, step, state, last, number, error);

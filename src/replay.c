@@ -219,13 +219,15 @@ take_code(Replay *replay, const WfLogRow *row)
 	if (replay->one_version)
 		return true;
 	if (replay->version == NULL || replay->version->version != replay->fold->version)
-		replay->version = wf_workflow_version(replay->workflow, replay->fold->version);
+		replay->version = wf_workflow_version_of_row(replay->workflow, replay->fold->version);
 	blocked = find_blocked(replay, row);
 	if (blocked == NULL)
 		return true;
 	if (replay->divergence->seq == 0)
 		replay->divergence->code = blocked->problem_code;
 	get_stuck(replay, row->seq, wf_process_problem(replay->workflow, blocked));
+	/* one that is missing is known for this row only */
+	replay->version = NULL;
 	return false;
 }
 

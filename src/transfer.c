@@ -10,6 +10,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "common/string.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -407,6 +408,43 @@ get_hash(const Import *import, const char *key, uint8 *hash)
 }
 
 /*
+ * A version that the log names must be there: without its code the log could not be folded, and so no event be handled.
+ */
+static int
+require_version(const Import *import, int64 number)
+{
+	if (number < 1 || number > PG_INT32_MAX || wf_workflow_find_version(import->workflow, (int) number) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("line %d of argument \"lines\" names version %lld of workflow \"%s\", which does not exist",
+						import->number, (long long) number, import->workflow->name),
+				 errhint("The current version is %d.", import->workflow->current_version)));
+	return (int) number;
+}
+
+static int
+get_version(const Import *import, const char *key)
+{
+	return require_version(import, get_int(import, key));
+}
+
+/*
+ * The number that is a key of "versions".
+ */
+static int
+get_version_key(const Import *import, const char *key)
+{
+	char	   *end;
+	int			number;
+
+	errno = 0;
+	number = strtoint(key, &end, 10);
+	if (errno != 0 || end == key || *end != '\0')
+		bad_line(import, psprintf("must have numbers as the keys of \"versions\", got \"%s\"", key));
+	return require_version(import, number);
+}
+
+/*
  * The versions that the log was made with must be there by number.  That their code is another one here is only pointed
  * out: what matters is whether it leads to the same states, and that is verify()'s affair.
  */
@@ -418,25 +456,25 @@ check_versions(const Import *import)
 	JsonbIteratorToken token;
 	JsonbValue	key;
 
-	(void) wf_workflow_version(import->workflow, import->row.version);
 	if (versions == NULL || !JB_ROOT_IS_OBJECT(versions))
 		bad_line(import, "must have an object as \"versions\"");
 	it = JsonbIteratorInit(&versions->root);
 	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
 	{
-		char	   *number;
+		char	   *name;
 		char	   *sha256;
+		int			number;
 		WfPublished published;
 
 		if (token != WJB_KEY)
 			continue;
-		number = pnstrdup(key.val.string.val, key.val.string.len);
-		sha256 = wf_object_get_text(versions, number);
-		(void) wf_workflow_version(import->workflow, pg_strtoint32(number));
-		if (wf_definition_read_version(import->workflow->workflow_id, pg_strtoint32(number), &published) &&
+		name = pnstrdup(key.val.string.val, key.val.string.len);
+		sha256 = wf_object_get_text(versions, name);
+		number = get_version_key(import, name);
+		if (wf_definition_read_version(import->workflow->workflow_id, number, &published) &&
 			(sha256 == NULL || strcmp(sha256, code_hash(&published)) != 0))
 			ereport(WARNING,
-					(errmsg("version %s of workflow \"%s\" has other code than where the log comes from", number,
+					(errmsg("version %d of workflow \"%s\" has other code than where the log comes from", number,
 							import->workflow->name),
 					 errhint("wfproc.verify() says whether it leads to the same states.")));
 	}
@@ -477,8 +515,7 @@ take_snapshot(Import *import)
 	fold->changed_seq = get_int(&part, "changed_seq");
 	fold->clock = get_finite_stamp(&part, "at");
 	fold->started = true;
-	fold->version = (int) get_int(&part, "version");
-	(void) wf_workflow_version(import->workflow, fold->version);
+	fold->version = get_version(&part, "version");
 	fold->state = wf_object_get(part.line, "state");
 	if (fold->seq < 1 || fold->changed_seq < 1 || fold->changed_seq > fold->seq || fold->state == NULL || !JB_ROOT_IS_OBJECT(fold->state))
 		bad_line(import, "must have a \"seq\", a \"changed_seq\" and a \"state\" in its \"snapshot\"");
@@ -526,8 +563,8 @@ take_instance(Import *import, const char *workflow)
 	if (wf_instance_find(row->id, &other))
 		wf_instance_refuse_id(row->id, TAKEN_HINT);
 	row->workflow_id = import->workflow->workflow_id;
-	row->version = (int) get_int(import, "version");
-	row->first_version = (int) get_int(import, "first_version");
+	row->version = get_version(import, "version");
+	row->first_version = get_version(import, "first_version");
 	check_versions(import);
 	take_status(import);
 	row->started_at = get_finite_stamp(import, "started_at");
@@ -595,7 +632,7 @@ take_event(Import *import)
 				 errmsg("the hash of event %lld of the log of \"%s\" does not fit", (long long) row.seq, import->row.id),
 				 errhint("The log has been changed since, or another one stands before this event.")));
 	if (strcmp(row.event.name, "$upgrade") == 0 && wf_process_upgrade_to(&row.event) != 0)
-		(void) wf_workflow_version(import->workflow, wf_process_upgrade_to(&row.event));
+		(void) require_version(import, wf_process_upgrade_to(&row.event));
 	wf_eventlog_writer_put(import->writer, &row);
 	import->seq = row.seq;
 	import->started = import->started || strcmp(row.event.name, "start") == 0;
@@ -645,12 +682,22 @@ take_events(Import *import, JsonbIterator **it)
 }
 
 /*
+ * Which line an error is about that comes from elsewhere: a stamp or a number that cannot be read, a name that is too long.
+ */
+static void
+say_line(void *arg)
+{
+	errcontext("line %d of argument \"lines\"", ((const Import *) arg)->number);
+}
+
+/*
  * import_log(lines, workflow) -> id
  */
 Datum
 wfproc_import_log(PG_FUNCTION_ARGS)
 {
 	Import		import = {.number = 1};
+	ErrorContextCallback context = {.previous = error_context_stack,.callback = say_line,.arg = &import};
 	char	   *workflow;
 	Jsonb	   *lines;
 	JsonbIterator *it;
@@ -669,10 +716,12 @@ wfproc_import_log(PG_FUNCTION_ARGS)
 	(void) JsonbIteratorNext(&it, &value, true);
 	(void) JsonbIteratorNext(&it, &value, true);
 	import.line = JsonbValueToJsonb(&value);
+	error_context_stack = &context;
 	take_instance(&import, workflow);
 	/* first, so that of two that import it the second finds out here */
 	wf_instance_add(&import.row, TAKEN_HINT);
 	take_events(&import, &it);
+	error_context_stack = context.previous;
 	PG_RETURN_TEXT_P(cstring_to_text(import.row.id));
 }
 

@@ -175,10 +175,10 @@ get_ready(WfTurn *turn, WfDraft *draft, TimestampTz postponed_low)
 	if (draft->unread_at != WF_AT_ONCE)
 		draft->unread_at = Min(draft->unread_at, postponed_low);
 	draft->postponed_low = postponed_low;
-	draft->workflow = wf_workflow_get(draft->row.workflow_id);
-	draft->absent = !wf_turn_may_act(turn, draft->workflow);
+	draft->workflow = wf_workflow_find(draft->row.workflow_id);
+	draft->absent = draft->workflow == NULL || !wf_turn_may_act(turn, draft->workflow);
 	if (!draft->absent)
-		draft->version = wf_workflow_version(draft->workflow, draft->row.version);
+		draft->version = wf_workflow_version_of_row(draft->workflow, draft->row.version);
 }
 
 /*

@@ -268,7 +268,7 @@ wf_workflow_accepts(const WfWorkflow *workflow, const char *event)
 }
 
 /*
- * Reads a version into the cache.
+ * Reads a version into the cache; NULL where it was never published.
  */
 static WfVersion *
 load_version(WfWorkflow *workflow, int number)
@@ -280,10 +280,11 @@ load_version(WfWorkflow *workflow, int number)
 	ListCell   *lc;
 
 	if (!wf_definition_read_version(workflow->workflow_id, number, &published))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("version %d of workflow \"%s\" does not exist", number, workflow->name),
-				 errhint("The current version is %d.", workflow->current_version)));
+	{
+		MemoryContextSwitchTo(old);
+		MemoryContextDelete(scratch);
+		return NULL;
+	}
 	version = wf_version_prepare(workflow, number, &published, cache_context);
 	MemoryContextSwitchTo(cache_context);
 	workflow->versions = lappend(workflow->versions, version);
@@ -298,11 +299,10 @@ load_version(WfWorkflow *workflow, int number)
 }
 
 /*
- * A version of a workflow, whose code can be called unless its problem says why not.  A number that was never published is
- * an error.
+ * A version of a workflow, whose code can be called unless its problem says why not.  NULL: it was never published.
  */
 WfVersion *
-wf_workflow_version(WfWorkflow *workflow, int version)
+wf_workflow_find_version(WfWorkflow *workflow, int version)
 {
 	ListCell   *lc;
 
@@ -314,4 +314,40 @@ wf_workflow_version(WfWorkflow *workflow, int version)
 			return known;
 	}
 	return load_version(workflow, version);
+}
+
+/*
+ * The same of a number that a user has given: one that was never published is an error.
+ */
+WfVersion *
+wf_workflow_version(WfWorkflow *workflow, int version)
+{
+	WfVersion  *found = wf_workflow_find_version(workflow, version);
+
+	if (found == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("version %d of workflow \"%s\" does not exist", version, workflow->name),
+				 errhint("The current version is %d.", workflow->current_version)));
+	return found;
+}
+
+/*
+ * The same of a number that a row has.  Where that version is gone this is its problem, and no error: it would come each time
+ * that somebody looks at the row, and whoever has the instance could not even close it.
+ */
+WfVersion *
+wf_workflow_version_of_row(WfWorkflow *workflow, int version)
+{
+	WfVersion  *found = wf_workflow_find_version(workflow, version);
+
+	if (found != NULL)
+		return found;
+	found = palloc0(sizeof(WfVersion));
+	found->version = version;
+	/* nobody knows whether it had one */
+	found->has_migrate = true;
+	found->problem = psprintf("version %d does not exist", version);
+	found->problem_code = ERRCODE_UNDEFINED_OBJECT;
+	return found;
 }

@@ -89,7 +89,9 @@ extern void wf_workflow_changed(void);
 extern WfWorkflow *wf_workflow_find(int workflow_id);	/* NULL: there is none */
 extern WfWorkflow *wf_workflow_get(int workflow_id);
 extern WfWorkflow *wf_workflow_by_name(const char *name, bool missing_ok);
+extern WfVersion *wf_workflow_find_version(WfWorkflow *workflow, int version);	/* NULL: there is none */
 extern WfVersion *wf_workflow_version(WfWorkflow *workflow, int version);
+extern WfVersion *wf_workflow_version_of_row(WfWorkflow *workflow, int version);
 extern bool wf_workflow_accepts(const WfWorkflow *workflow, const char *event);
 extern bool wf_workflow_parse_on_failure(const char *value, WfOnFailure *on_failure);
 
