@@ -155,6 +155,39 @@ SELECT step($$ wfproc.defer_cancel() $$);
 SELECT try($$ SELECT actions FROM wfproc.try_step('bad_actions_test.bad', '{}', 'cancel', '{"calls": ["wfproc.defer_cancel()"]}') $$);
 SELECT try($$ SELECT actions FROM wfproc.try_step('bad_actions_test.bad', '{}', 'start', '{"calls": ["wfproc.postpone()"]}') $$);
 
+\echo '--- a reason is 8192 bytes at most, in a replay as well'
+SELECT call, left(step(format('wfproc.' || call, quote_literal(repeat(c, n)))), 72)
+FROM unnest('{fail(%s),reject(%s),"cancel(''x'', %s)","terminate(''x'', %s)"}'::text[]) call, (VALUES ('x', 8192), ('x', 8193), ('ü', 4096), ('ü', 4097)) v(c, n);
+BEGIN;
+SELECT clock_to('2030-01-01 00:00+00');
+SELECT wfproc.start('bad', 'r');
+SELECT wfproc.send('r', 'e', '{"tries": ["wfproc.terminate(''x'', repeat(''x'', 8193))", "wfproc.fail(repeat(''x'', 100000000))", "wfproc.send(wfproc.self(), ''yes'')"]}') > 0;
+SELECT wfproc.run();
+SELECT about('r'), wfproc.state('r'), wfproc.verify('r');
+SELECT log_of('r');
+SELECT call, try(format('SELECT wfproc.' || call, quote_literal(repeat('x', n))))
+FROM unnest('{"pause(''r'', %s)","cancel(''r'', %s)","terminate(''r'', %s)","retry_now(''r'', %s)","skip(''r'', %s)","redact(''r'', 1, %s)"}'::text[]) call, unnest('{8193,8192}'::int[]) n
+ORDER BY n DESC, call;
+ROLLBACK;
+CALL wfproc.control_all('pause', 'bad', reason => repeat('x', 8193));
+\echo 'attributes: all of an instance''s together'
+BEGIN;
+SELECT clock_to('2030-01-01 00:00+00');
+SET LOCAL wfproc.max_payload = 1024;
+SELECT wfproc.start('bad', 'at', attributes => jsonb_build_object('a', repeat('x', 500)));
+SELECT wfproc.send('at', 'e', '{"tries": ["wfproc.set_attributes(jsonb_build_object(''b'', repeat(''x'', 480)))", "wfproc.set_attributes(jsonb_build_object(''c'', repeat(''x'', 20)))"]}') > 0;
+SELECT wfproc.run();
+SELECT about('at'), (SELECT length(attributes::text) FROM wfproc.instances WHERE id = 'at');
+SELECT try($$ SELECT wfproc.set_attributes('at', jsonb_build_object('b', repeat('x', 520))) $$);
+\echo 'of two that wait, one has no room'
+SELECT wfproc.set_attributes('at', jsonb_build_object(key, repeat('x', 300))) FROM unnest('{b,c}'::text[]) key;
+SELECT wfproc.run();
+SELECT (SELECT array_agg(key) FROM jsonb_object_keys(attributes) key) FROM wfproc.instances WHERE id = 'at';
+SELECT dead();
+RESET wfproc.max_payload;
+SELECT wfproc.verify('at');
+ROLLBACK;
+
 \echo '--- what acts at once has no place in a handler'
 SELECT step('wfproc.' || call) FROM unnest('{run(),"pause(''x'')","resume(''x'')","retry_now(''x'')","skip(''x'')",redrive(1),"snapshot(''x'')","passivate(''x'')","unsend(''x'', 1)","reschedule(''x'', 1, now())","state(''x'')","verify(''x'')","await(''x'')","define(''x'', ''bad'')","grant_access(''bad'', ''postgres'', ''send'')","try_step(''bad'', ''{}'', ''e'')",adopt()}'::text[]) call;
 

@@ -22,6 +22,7 @@
 #include "catalog/pg_type.h"
 
 #include "action.h"
+#include "attributes.h"
 #include "check.h"
 #include "clock.h"
 #include "guc.h"
@@ -356,7 +357,7 @@ note_with_reason(FunctionCallInfo fcinfo, WfActionKind kind, int argno)
 {
 	WfStep	   *step = begin(kind);
 	char	   *id = wf_check_name(fcinfo, 0, "id");
-	char	   *reason = PG_ARGISNULL(argno) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(argno));
+	char	   *reason = wf_check_reason(fcinfo, argno);
 	WfAction   *action = note(step, kind);
 
 	action->id = keep_string(step, id);
@@ -440,6 +441,27 @@ wfproc_cancel_timer(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/*
+ * Refuses attributes that would be too large with those that are there: each change may be small, and there are many.
+ */
+static void
+check_all_attributes(WfStep *step, Jsonb *changes)
+{
+	Jsonb	   *all = step->instance->attributes;
+	ListCell   *lc;
+
+	if (all == NULL)
+		all = wf_check_empty_object();
+	foreach(lc, step->actions)
+	{
+		const WfAction *action = lfirst(lc);
+
+		if (action->kind == WF_ACTION_SET_ATTRIBUTES)
+			all = wf_attributes_merge(all, action->json);
+	}
+	check_size(step, wf_attributes_merge(all, changes), "the set of attributes");
+}
+
 Datum
 wfproc_set_attributes(PG_FUNCTION_ARGS)
 {
@@ -448,6 +470,8 @@ wfproc_set_attributes(PG_FUNCTION_ARGS)
 
 	wf_check_not_null(fcinfo, 0, "attributes");
 	attributes = get_attributes(fcinfo, 0, step);
+	if (!step->replaying)
+		check_all_attributes(step, attributes);
 	note(step, WF_ACTION_SET_ATTRIBUTES)->json = keep_jsonb(step, attributes);
 	PG_RETURN_VOID();
 }
@@ -525,7 +549,7 @@ note_end(FunctionCallInfo fcinfo, WfActionKind kind)
 	char	   *reason;
 
 	wf_check_not_null(fcinfo, 0, "reason");
-	reason = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	reason = wf_check_reason(fcinfo, 0);
 	note(step, kind)->reason = keep_string(step, reason);
 	PG_RETURN_VOID();
 }

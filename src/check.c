@@ -166,26 +166,66 @@ text_of_numbers(Jsonb *value)
 }
 
 /*
- * Refuses a value whose text is longer than limit bytes.  Writing out the text is the dear way to find out, so most values
- * are let through by a bound: a byte of a string becomes at most six (\u001f), and the quotes, brackets and separators of
- * an element are fewer than six times the four bytes of its entry.
+ * How many bytes a value's text is; 0 where it is surely no more than limit.  Writing out the text is the dear way to find
+ * out, so most values are let through by a bound: a byte of a string becomes at most six (\u001f), and the quotes, brackets
+ * and separators of an element are fewer than six times the four bytes of its entry.
  */
-void
-wf_check_size(Jsonb *value, int limit, const char *what, const char *setting)
+static int
+text_length(Jsonb *value, int limit)
 {
 	char	   *string;
 	int			len;
 
 	if ((int64) VARSIZE(value) * 6 <= limit && (int64) VARSIZE(value) * 6 + text_of_numbers(value) <= limit)
-		return;
+		return 0;
 	string = JsonbToCString(NULL, &value->root, VARSIZE(value));
 	len = strlen(string);
 	pfree(string);
+	return len;
+}
+
+/*
+ * Whether the text of a value is at most limit bytes.
+ */
+bool
+wf_check_fits(Jsonb *value, int limit)
+{
+	return text_length(value, limit) <= limit;
+}
+
+/*
+ * Refuses a value whose text is longer than limit bytes.
+ */
+void
+wf_check_size(Jsonb *value, int limit, const char *what, const char *setting)
+{
+	int			len = text_length(value, limit);
+
 	if (len > limit)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("%s is %d bytes, limit %s %d", what, len, setting, limit),
 				 errhint("Keep large data in a table of your own and pass its key, or raise %s.", setting)));
+}
+
+/*
+ * The argument "reason", or NULL for SQL NULL.  Its limit is no setting: so it holds in a replay, and a reason always has room
+ * in what others are told.
+ */
+char *
+wf_check_reason(FunctionCallInfo fcinfo, int argno)
+{
+	text	   *reason;
+
+	if (PG_ARGISNULL(argno))
+		return NULL;
+	reason = PG_GETARG_TEXT_PP(argno);
+	if (VARSIZE_ANY_EXHDR(reason) > WF_MAX_REASON)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("argument \"reason\" is %d bytes, limit %d", (int) VARSIZE_ANY_EXHDR(reason), WF_MAX_REASON),
+				 errhint("Keep long texts in a table of your own, and give a reason that says where.")));
+	return text_to_cstring(reason);
 }
 
 /*

@@ -358,9 +358,7 @@ get_operated(FunctionCallInfo fcinfo, const char *function, WfInstance *instance
 static char *
 get_reason(FunctionCallInfo fcinfo)
 {
-	if (PG_NARGS() < 2 || PG_ARGISNULL(1))
-		return NULL;
-	return text_to_cstring(PG_GETARG_TEXT_PP(1));
+	return PG_NARGS() < 2 ? NULL : wf_check_reason(fcinfo, 1);
 }
 
 /*
@@ -541,6 +539,7 @@ changes_attributes(const WfInstance *instance, Jsonb *changes)
 		return false;
 	foresee(instance, &outlook);
 	merged = wf_attributes_merge(instance->attributes, changes);
+	wf_check_size(merged, wf_max_payload, "the set of attributes", "wfproc.max_payload");
 	return outlook.attributes || compareJsonbContainers(&merged->root, &instance->attributes->root) != 0;
 }
 
@@ -878,7 +877,7 @@ wfproc_control_all(PG_FUNCTION_ARGS)
 	selection.workflow = wf_check_name(fcinfo, 1, "workflow");
 	selection.attributes = wf_api_check_attributes(fcinfo, 2);
 	selection.status = get_status(fcinfo, 3);
-	selection.reason = PG_ARGISNULL(4) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(4));
+	selection.reason = wf_check_reason(fcinfo, 4);
 	control_selected(&selection);
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");

@@ -6,7 +6,8 @@
  */
 #include "postgres.h"
 
-
+#include "attributes.h"
+#include "check.h"
 #include "draft_internal.h"
 #include "errors.h"
 #include "guc.h"
@@ -118,15 +119,20 @@ skip(WfDraft *draft, WfOutput *output, const WfMail *mail)
 }
 
 /*
- * A request to change the attributes.
+ * A request to change the attributes.  Of several that waited each was small enough by itself.
  */
 static void
-change_attributes(WfDraft *draft, WfOutput *output, const WfMail *mail)
+change_attributes(WfDraft *draft, WfOutput *output, WfMail *mail)
 {
 	Jsonb	   *changes = wf_object_get(mail->event.payload, "attributes");
 
 	if (draft->broken || changes == NULL || !JB_ROOT_IS_OBJECT(changes))
 		return;
+	if (!wf_check_fits(wf_attributes_merge(draft->row.attributes, changes), wf_max_payload))
+	{
+		wf_draft_bury(draft, output, mail, "the attributes would be larger than wfproc.max_payload");
+		return;
+	}
 	(void) wf_draft_log_engine_event(draft, output, "$attributes", mail->event.payload, mail);
 	wf_draft_set_attributes(draft, changes);
 }

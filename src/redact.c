@@ -196,7 +196,7 @@ wfproc_redact(PG_FUNCTION_ARGS)
 	workflow = wf_instance_get(id, WF_PRIV_OPERATE, &instance);
 	if (!has_payload(&instance, seq))
 		PG_RETURN_BOOL(false);
-	event.payload = make_payload(seq, text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	event.payload = make_payload(seq, wf_check_reason(fcinfo, 2));
 	if (WF_IS_CLOSED(instance.status))
 		PG_RETURN_BOOL(redact_closed(workflow, &instance, seq, event.payload));
 	if (is_asked_for(&instance, seq))
