@@ -415,7 +415,7 @@ wf_inbox_is_terminated(const WfDraft *draft, Snapshot snapshot)
 	int			count = 0;
 
 	if (draft->unread_at == WF_AT_ONCE)
-		count = wf_mailbox_read(draft->instance_id, WF_AT_ONCE, WF_AT_ONCE, MAX_CONTROL, snapshot, &mails, &next_at);
+		count = wf_mailbox_read(draft->instance_id, WF_AT_ONCE, WF_AT_ONCE, MAX_CONTROL, 0, snapshot, &mails, &next_at);
 	for (int i = 0; i < count; i++)
 		if (strcmp(mails[i].event.name, "$terminate") == 0)
 			return true;
