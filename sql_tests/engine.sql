@@ -299,10 +299,10 @@ ROLLBACK;
 \echo '--- serialization failures and the like are not the handler''s fault: no attempt is counted'
 BEGIN;
 SELECT clock_to('2030-01-01 00:00+00');
-SELECT wfproc.start('engine_told', 'pass-' || code) FROM unnest('{40001,40P01,55P03,40000}'::text[]) code;
-SELECT wfproc.send('pass-' || code, 'raise', jsonb_build_object('code', code)) > 0 FROM unnest('{40001,40P01,55P03,40000}'::text[]) code;
+SELECT wfproc.start('engine_told', 'pass-' || code) FROM unnest('{40001,40P01,55P03,40000,08006,53200,57014,57P01}'::text[]) code;
+SELECT wfproc.send('pass-' || code, 'raise', jsonb_build_object('code', code)) > 0 FROM unnest('{40001,40P01,55P03,40000,08006,53200,57014,57P01}'::text[]) code;
 SELECT wfproc.run(), wfproc.run(), wfproc.run();
-SELECT about('pass-' || code) FROM unnest('{40001,40P01,55P03,40000}'::text[]) code;
+SELECT about('pass-' || code) FROM unnest('{40001,40P01,55P03,40000,08006,53200,57014,57P01}'::text[]) code;
 ROLLBACK;
 
 \echo '--- limits: time, memory, size of the state; others in the same turn go on'

@@ -17,6 +17,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -42,27 +43,37 @@
 #define PART_IN_ORDER 0.75
 /* of those due at one time, taken beyond max_instances so that they act in their order */
 #define MAX_TIES 1000
-/* how long an instance waits whose log cannot be folded, the first time and at most, and how many are remembered */
+/* how long an instance waits whose log cannot be folded, the first time and at most */
 #define FIRST_HOLD_US INT64CONST(100000)
 #define MAX_HOLD_US USECS_PER_MINUTE
-#define MAX_HOLDS 1024
 
 int64		wf_turn_conflict = 0;
 
-/* of an instance whose log could not be folded: where two have the same place, one of them begins its count anew */
+/* an instance whose log could not be folded */
 typedef struct Hold
 {
-	int64		instance_id;
+	int64		instance_id;	/* hash key */
 	int			count;			/* how often in a row */
 	TimestampTz until;
 } Hold;
 
-static Hold holds[MAX_HOLDS];
+static HTAB *holds = NULL;
 
 static Hold *
-hold_of(int64 instance_id)
+find_hold(int64 instance_id, HASHACTION action)
 {
-	return &holds[instance_id / WF_SHARDS % MAX_HOLDS];
+	HASHCTL		ctl = {.keysize = sizeof(int64),.entrysize = sizeof(Hold),.hcxt = TopMemoryContext};
+	bool		found;
+	Hold	   *hold;
+
+	if (holds == NULL && action != HASH_ENTER)
+		return NULL;
+	if (holds == NULL)
+		holds = hash_create("wfproc holds", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	hold = hash_search(holds, &instance_id, action, &found);
+	if (action == HASH_ENTER && !found)
+		hold->count = 0;
+	return hold;
 }
 
 /*
@@ -72,16 +83,16 @@ hold_of(int64 instance_id)
 static void
 hold(WfTurn *turn, WfDraft *draft, const WfDivergence *divergence)
 {
-	Hold	   *hold = hold_of(draft->instance_id);
+	Hold	   *hold;
 
 	if (wf_inbox_is_terminated(draft, turn->output.snapshot))
 	{
+		(void) find_hold(draft->instance_id, HASH_REMOVE);
 		draft->broken = true;
 		return;
 	}
-	hold->count = hold->instance_id == draft->instance_id ? hold->count + 1 : 1;
-	hold->instance_id = draft->instance_id;
-	hold->until = turn->now + Min(FIRST_HOLD_US << Min(hold->count - 1, 20), MAX_HOLD_US);
+	hold = find_hold(draft->instance_id, HASH_ENTER);
+	hold->until = turn->now + Min(FIRST_HOLD_US << Min(hold->count++, 20), MAX_HOLD_US);
 	draft->absent = true;
 	wf_draft_hold(draft, hold->until);
 	ereport(LOG,
@@ -102,10 +113,9 @@ hold(WfTurn *turn, WfDraft *draft, const WfDivergence *divergence)
 static bool
 is_on_hold(const WfTurn *turn, WfDraft *draft)
 {
-	const Hold *hold = hold_of(draft->instance_id);
+	const Hold *hold = turn->worker ? find_hold(draft->instance_id, HASH_FIND) : NULL;
 
-	if (!turn->worker || hold->instance_id != draft->instance_id || hold->until <= turn->now ||
-		wf_inbox_is_terminated(draft, turn->output.snapshot))
+	if (hold == NULL || hold->until <= turn->now || wf_inbox_is_terminated(draft, turn->output.snapshot))
 		return false;
 	draft->absent = true;
 	wf_draft_hold(draft, hold->until);
@@ -118,10 +128,7 @@ is_on_hold(const WfTurn *turn, WfDraft *draft)
 static void
 let_go(WfDraft *draft)
 {
-	Hold	   *hold = hold_of(draft->instance_id);
-
-	if (hold->instance_id == draft->instance_id)
-		memset(hold, 0, sizeof(Hold));
+	(void) find_hold(draft->instance_id, HASH_REMOVE);
 	if (draft->row.status == WF_RUNNING && draft->row.attempts == 0 && draft->row.crashes == 0)
 		wf_draft_clear_failures(draft);
 }
