@@ -503,19 +503,38 @@ wf_draft_handle(WfDraft *draft, WfOutput *output)
 }
 
 /*
- * A worker died while this instance handled its event seq.  Where that happens again and again it is not by chance.  Of a
- * process that is paused that is an upgrade at once (draft_control.c).
+ * What the instance's row says of a worker's death.
+ */
+static char *
+describe_death(const WfSuspect *suspect)
+{
+	const char *what = suspect->seq == WF_SUSPECT_FOLD ? "its log was being folded" :
+		psprintf("event " INT64_FORMAT " was being handled", suspect->seq);
+
+	if (suspect->endless)
+		return psprintf("a worker had to be ended while %s: the handler did not end at its time limit", what);
+	return psprintf("the server went down while %s", what);
+}
+
+/*
+ * A worker died while this instance handled an event, or its log was folded.  Where that happens again and again it is not
+ * by chance.  Of a process that is paused that is an upgrade at once (draft_control.c).
  */
 void
-wf_draft_blame(WfDraft *draft, WfOutput *output, int64 seq)
+wf_draft_blame(WfDraft *draft, WfOutput *output, const WfSuspect *suspect)
 {
-	char	   *reason = psprintf("the server went down while event " INT64_FORMAT " was being handled", seq);
+	char	   *reason = describe_death(suspect);
+	bool		in_fold = suspect->seq == WF_SUSPECT_FOLD;
 
-	if (draft->broken || WF_IS_CLOSED(draft->row.status) || draft->fold.seq >= seq)
+	if (draft->broken || WF_IS_CLOSED(draft->row.status) || (!in_fold && draft->fold.seq >= suspect->seq))
 		return;
 	draft->row.crashes++;
 	set_error(draft, reason);
 	draft->row_changed = true;
-	if (draft->row.status == WF_RUNNING && draft->row.crashes >= wf_max_crashes)
+	if (draft->row.crashes < wf_max_crashes)
+		return;
+	if (in_fold)
+		wf_draft_break(draft, reason);
+	else if (draft->row.status == WF_RUNNING)
 		wf_draft_pause(draft, output, reason);
 }

@@ -13,6 +13,7 @@
 #include "process.h"
 #include "resident.h"
 #include "snapshot.h"
+#include "suspect.h"
 #include "timer.h"
 
 typedef struct WfDraft
@@ -186,6 +187,6 @@ extern void wf_draft_clear_failures(WfDraft *draft);
 extern bool wf_draft_can_go_on(const WfDraft *draft, TimestampTz now);
 extern bool wf_draft_handle(WfDraft *draft, WfOutput *output);
 extern bool wf_draft_link(WfDraft *draft, WfOutput *output, WfLinkKind kind, const char *peer, bool wanted);
-extern void wf_draft_blame(WfDraft *draft, WfOutput *output, int64 seq);
+extern void wf_draft_blame(WfDraft *draft, WfOutput *output, const WfSuspect *suspect);
 
 #endif

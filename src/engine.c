@@ -386,14 +386,14 @@ wf_engine_forget(void)
  * handled these events.
  */
 void
-wf_engine_blame(const int64 *instance_ids, const int64 *seqs, int count)
+wf_engine_blame(const WfSuspect *suspects, int count)
 {
 	Engine	   *engine = my_engine();
 	WfTurn		turn;
 
 	init_turn(&turn, engine, true, wf_worker_shards(), 1);
 	wf_worker_begin();
-	wf_turn_blame(&turn, instance_ids, seqs, count);
+	wf_turn_blame(&turn, suspects, count);
 	wf_worker_commit();
 	MemoryContextReset(engine->turn_memory);
 }

@@ -6,6 +6,8 @@
 
 #include "datatype/timestamp.h"
 
+#include "suspect.h"
+
 /*
  * A worker's.  None of these is called inside a transaction: they begin and commit their own (worker.h), and an error that
  * concerns single instances is dealt with inside.
@@ -21,7 +23,7 @@ extern bool wf_engine_passivate(void);	/* puts idle processes away; true:
 										 * call again */
 extern void wf_engine_forget(void); /* the shards are given up: forgets every
 									 * process */
-extern void wf_engine_blame(const int64 *instance_ids, const int64 *seqs, int count);	/* a worker died on
+extern void wf_engine_blame(const WfSuspect *suspects, int count);	/* a worker died on
 																						 * these */
 
 extern void wf_engine_recheck(int64 instance_id);	/* it was found to be

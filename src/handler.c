@@ -28,6 +28,7 @@
 #include "handler.h"
 #include "registry.h"
 #include "step.h"
+#include "suspect.h"
 #include "watchdog.h"
 
 /* a step that is handled again may take so many times its limit, which may have been another one then */
@@ -208,6 +209,7 @@ abandon_stretch(void)
 	error = CopyErrorData();
 	FlushErrorState();
 	wf_watchdog_stop();
+	wf_suspect_end();
 	RollbackAndReleaseCurrentSubTransaction();
 	MemoryContextSwitchTo(stretch.memory);
 	CurrentResourceOwner = stretch.owner;
@@ -308,6 +310,7 @@ invoke(const Call *call)
 		fcinfo->args[i].isnull = false;
 	}
 	result = FunctionCallInvoke(fcinfo);
+	wf_watchdog_check();
 	checked = check_state(fcinfo, result, call->what);
 	if (MyWfStep->overrun != NULL)
 		ereport(ERROR,

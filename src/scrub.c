@@ -439,7 +439,7 @@ check_piece(bool *bad)
 	done = my_check == NULL && !begin_check();
 	if (!done)
 	{
-		wf_suspect_begin(my_check->instance.instance_id, 0);
+		wf_suspect_begin(my_check->instance.instance_id, WF_SUSPECT_CHECK);
 		done = wf_verify_go_on(my_check->verification, wf_workflow_get(my_check->instance.workflow_id), GetActiveSnapshot(),
 							   should_pause, NULL);
 		wf_suspect_end();
@@ -573,17 +573,17 @@ last_finding(int64 instance_id)
  * A worker has died as it checked these.
  */
 void
-wf_scrub_blame(const int64 *instance_ids, const int64 *seqs, int count)
+wf_scrub_blame(const WfSuspect *suspects, int count)
 {
 	for (int i = 0; i < count; i++)
 	{
 		WfInstance	instance;
 		char	   *before;
 
-		if (seqs[i] != 0)
+		if (suspects[i].seq != WF_SUSPECT_CHECK)
 			continue;
 		begin_transaction();
-		if (wf_instance_read(instance_ids[i], GetActiveSnapshot(), &instance))
+		if (wf_instance_read(suspects[i].instance_id, GetActiveSnapshot(), &instance))
 		{
 			before = last_finding(instance.instance_id);
 			conclude(&instance, 0, -1, before != NULL && strncmp(before, DIED, strlen(DIED)) == 0 ? DIED_AGAIN : DIED);

@@ -10,8 +10,9 @@
  * handler says that their steps are over, so that only one is left.  The same goes for an orderly exit.
  *
  * The file has a part for live workers, a record per slot, which the slot's tenant writes; and one for what dead workers
- * have left.  That is filled by the postmaster when it starts shared memory and no worker runs; a record there is cleared
- * only by the holder of its instance's shard.  So no record has two writers, and there is no lock.
+ * have left.  That is filled by the postmaster when it starts shared memory and no worker runs, and by a worker whose step
+ * does not end (watchdog.c), which draws a place of its own; a record there is cleared only by the holder of its instance's
+ * shard.  So no record has two writers, and there is no lock.
  */
 #include "postgres.h"
 
@@ -36,7 +37,7 @@
 
 /* not in a base backup, so that a clone does not blame for what happened elsewhere */
 #define SUSPECT_FILE PG_STAT_TMP_DIR "/wfproc.suspects"
-#define MAGIC 0x77660001
+#define MAGIC 0x77660002
 /* what dead workers have left and nobody has counted yet; where there is more, the oldest is lost */
 #define MAX_LEFT 256
 
@@ -46,12 +47,13 @@ typedef struct Record
 	volatile int64 seq;
 	volatile Oid database;
 	volatile sig_atomic_t in_step;
+	volatile sig_atomic_t endless;	/* see WfSuspect */
 } Record;
 
 typedef struct Suspects
 {
 	uint32		magic;
-	uint32		next_left;		/* where to put the next one */
+	pg_atomic_uint32 next_left; /* where to put the next one */
 	Record		left[MAX_LEFT];
 	Record		live[FLEXIBLE_ARRAY_MEMBER];
 } Suspects;
@@ -113,19 +115,33 @@ map_file(void)
 }
 
 /*
+ * Moves a record out of the live part.  Whoever reads it where it goes to sees it whole.
+ */
+static void
+leave_behind(Record *live, bool endless)
+{
+	Record	   *left = &suspects->left[pg_atomic_fetch_add_u32(&suspects->next_left, 1) % MAX_LEFT];
+
+	left->in_step = false;
+	pg_write_barrier();
+	left->instance_id = live->instance_id;
+	left->seq = live->seq;
+	left->database = live->database;
+	left->endless = endless;
+	pg_write_barrier();
+	left->in_step = true;
+	live->in_step = false;
+}
+
+/*
  * Moves what dead workers have left out of the live part; no worker runs.
  */
 static void
 collect(void)
 {
 	for (int i = 0; i < wf_max_workers; i++)
-	{
-		if (!suspects->live[i].in_step)
-			continue;
-		suspects->left[suspects->next_left % MAX_LEFT] = suspects->live[i];
-		suspects->next_left = (suspects->next_left + 1) % MAX_LEFT;
-		suspects->live[i].in_step = false;
-	}
+		if (suspects->live[i].in_step)
+			leave_behind(&suspects->live[i], false);
 }
 
 /*
@@ -143,6 +159,7 @@ startup(void)
 	if (suspects->magic != MAGIC)
 	{
 		memset(suspects, 0, file_size());
+		pg_atomic_init_u32(&suspects->next_left, 0);
 		suspects->magic = MAGIC;
 	}
 	collect();
@@ -197,10 +214,20 @@ wf_suspect_end(void)
 }
 
 /*
+ * Says whose step is the reason why this worker is ended.  What it does from here on is nobody's fault.
+ */
+void
+wf_suspect_convict(void)
+{
+	if (mine != &nobody && mine->in_step)
+		leave_behind(mine, true);
+}
+
+/*
  * Copies at most max records of this database whose instances are in these shards, and returns how many.
  */
 int
-wf_suspect_take(uint64 shards, int64 *instance_ids, int64 *seqs, int max)
+wf_suspect_take(uint64 shards, WfSuspect *taken, int max)
 {
 	int			count = 0;
 
@@ -211,8 +238,10 @@ wf_suspect_take(uint64 shards, int64 *instance_ids, int64 *seqs, int max)
 		if (!record->in_step || record->database != MyDatabaseId ||
 			(shards & (UINT64CONST(1) << wf_shard_of(record->instance_id))) == 0)
 			continue;
-		instance_ids[count] = record->instance_id;
-		seqs[count++] = record->seq;
+		pg_read_barrier();
+		taken[count].instance_id = record->instance_id;
+		taken[count].seq = record->seq;
+		taken[count++].endless = record->endless;
 	}
 	return count;
 }
@@ -221,14 +250,15 @@ wf_suspect_take(uint64 shards, int64 *instance_ids, int64 *seqs, int max)
  * Forgets records that have been counted.
  */
 void
-wf_suspect_clear(const int64 *instance_ids, const int64 *seqs, int count)
+wf_suspect_clear(const WfSuspect *counted, int count)
 {
 	for (int i = 0; suspects != NULL && i < MAX_LEFT; i++)
 	{
 		Record	   *record = &suspects->left[i];
 
 		for (int j = 0; j < count && record->in_step; j++)
-			if (record->database == MyDatabaseId && record->instance_id == instance_ids[j] && record->seq == seqs[j])
+			if (record->database == MyDatabaseId && record->instance_id == counted[j].instance_id &&
+				record->seq == counted[j].seq)
 				record->in_step = false;
 	}
 }

@@ -134,6 +134,25 @@ let_go(WfDraft *draft)
 }
 
 /*
+ * Whether workers have died of folding this log, and nobody has asked since to have it tried again.
+ */
+static bool
+is_left_alone(const WfDraft *draft)
+{
+	WfMail	   *mails;
+	int			count;
+
+	if (draft->row.status != WF_PAUSED || !draft->row.unlogged || draft->row.error == NULL ||
+		draft->row.crashes < wf_max_crashes)
+		return false;
+	count = wf_mailbox_read_control(draft->instance_id, &mails);
+	for (int i = 0; i < count; i++)
+		if (strcmp(mails[i].event.name, "$resume") == 0)
+			return false;
+	return true;
+}
+
+/*
  * Folds the log of an instance that is not in memory.
  */
 static void
@@ -146,10 +165,17 @@ load_fold(WfTurn *turn, WfDraft *draft)
 		wf_draft_break(draft, draft->version->problem);
 		return;
 	}
+	if (is_left_alone(draft))
+	{
+		wf_draft_break(draft, draft->row.error);
+		return;
+	}
 	if (is_on_hold(turn, draft))
 		return;
+	wf_suspect_begin(draft->instance_id, WF_SUSPECT_FOLD);
 	wf_replay_activate(draft->workflow, &draft->row, turn->output.snapshot, &draft->fold, &draft->snapshot_seq, &divergence,
 					   &draft->kept);
+	wf_suspect_end();
 	if (divergence.passing != NULL)
 	{
 		hold(turn, draft, &divergence);
@@ -504,35 +530,79 @@ wf_turn_run(WfTurn *turn)
 }
 
 /*
- * Counts that a worker died while these instances handled these events; writes it down.
+ * Takes what was asked of a process as of one whose log cannot be folded.
+ */
+static void
+obey_unfolded(WfTurn *turn, WfDraft *draft)
+{
+	WfMail	   *mails;
+	int			count = wf_mailbox_read_control(draft->instance_id, &mails);
+
+	for (int i = 0; i < count; i++)
+		wf_draft_obey(draft, &turn->output, &mails[i]);
+}
+
+/*
+ * A worker died as it folded the log of this instance: that is counted without folding it.  Where that makes it pause, or it
+ * was to be tried once more, what it was asked is dealt with: a request to resume is not to be tried for ever.
+ */
+static void
+blame_fold(WfTurn *turn, const WfSuspect *suspect)
+{
+	WfDraft    *draft = wf_lineup_find(turn->lineup, suspect->instance_id);
+
+	if (draft == NULL)
+	{
+		draft = wf_lineup_add(turn->lineup, suspect->instance_id, DT_NOEND);
+		draft->loaded = draft->stopped = true;
+		draft->absent = !wf_instance_read(draft->instance_id, turn->output.snapshot, &draft->row);
+		if (!draft->absent)
+			get_ready(turn, draft, WF_NO_STAMP);
+	}
+	if (draft->absent || draft->broken)
+		return;
+	wf_draft_blame(draft, &turn->output, suspect);
+	if (draft->broken)
+		obey_unfolded(turn, draft);
+}
+
+/*
+ * A worker died as this instance handled an event.
+ */
+static void
+blame_step(WfTurn *turn, const WfSuspect *suspect)
+{
+	WfDraft    *draft = wf_lineup_find(turn->lineup, suspect->instance_id);
+
+	/* counted already, and not to be folded here */
+	if (draft != NULL && draft->stopped)
+		return;
+	if (draft == NULL)
+	{
+		draft = wf_lineup_add(turn->lineup, suspect->instance_id, DT_NOEND);
+		activate(turn, draft);
+	}
+	if (!draft->absent)
+		wf_draft_blame(draft, &turn->output, suspect);
+}
+
+/*
+ * Counts that a worker died while these instances handled these events; writes it down.  One that was only being checked is
+ * scrub.c's affair.
  */
 void
-wf_turn_blame(WfTurn *turn, const int64 *instance_ids, const int64 *seqs, int count)
+wf_turn_blame(WfTurn *turn, const WfSuspect *suspects, int count)
 {
 	MemoryContext old = MemoryContextSwitchTo(turn->memory);
 
 	wf_workflow_refresh();
 	begin(turn);
 	for (int i = 0; i < count; i++)
-	{
-		WfDraft    *draft;
-
-		if (seqs[i] == 0)
-
-			/*
-			 * it was only being checked (scrub.c), and not by a step of its
-			 * own
-			 */
-			continue;
-		draft = wf_lineup_find(turn->lineup, instance_ids[i]);
-		if (draft == NULL)
-		{
-			draft = wf_lineup_add(turn->lineup, instance_ids[i], DT_NOEND);
-			activate(turn, draft);
-		}
-		if (!draft->absent)
-			wf_draft_blame(draft, &turn->output, seqs[i]);
-	}
+		if (suspects[i].seq == WF_SUSPECT_FOLD)
+			blame_fold(turn, &suspects[i]);
+	for (int i = 0; i < count; i++)
+		if (suspects[i].seq > 0)
+			blame_step(turn, &suspects[i]);
 	wf_record_all(turn);
 	UnregisterSnapshot(turn->output.snapshot);
 	MemoryContextSwitchTo(old);

@@ -52,7 +52,7 @@ extern void wf_turn_add_ready(WfTurn *turn, int64 instance_id, TimestampTz low);
 extern int	wf_turn_run(WfTurn *turn);
 extern void wf_turn_settle(WfTurn *turn);
 extern bool wf_turn_recheck(WfTurn *turn, int64 instance_id);
-extern void wf_turn_blame(WfTurn *turn, const int64 *instance_ids, const int64 *seqs, int count);
+extern void wf_turn_blame(WfTurn *turn, const WfSuspect *suspects, int count);
 extern void wf_turn_put_back(WfTurn *turn, int64 except, TimestampTz except_due);
 
 #endif

@@ -19,4 +19,10 @@ extern void wf_watchdog_stop(void);
 extern void wf_watchdog_step_begin(int limit_ms);
 extern WfExpired wf_watchdog_step_end(void);
 
+/* raises where the step is over a limit */
+extern void wf_watchdog_check(void);
+
+/* on the way out: because of a step that would not end */
+extern bool wf_watchdog_has_condemned(void);
+
 #endif

@@ -45,6 +45,7 @@
 #include "registry.h"
 #include "scrub.h"
 #include "suspect.h"
+#include "watchdog.h"
 #include "worker.h"
 
 /* longest wait for a lock of somebody else's */
@@ -132,6 +133,13 @@ on_sigterm(SIGNAL_ARGS)
 static void
 detach(int code, Datum arg)
 {
+	if (wf_watchdog_has_condemned())
+	{
+		terminated = true;
+		ereport(LOG,
+				(errmsg("wfproc: worker ends: a handler did not end at its limit"),
+				 errhint("The instance says so, from its next worker on: see \"error\" in the view \"instances\".")));
+	}
 	wf_suspect_end();
 	LWLockReleaseAll();
 	/* servers before 17 assert that it is among the backends by now */
@@ -353,23 +361,22 @@ static void
 count_dead(void)
 {
 	static int	tries = 0;
-	int64		instance_ids[MAX_SUSPECTS];
-	int64		seqs[MAX_SUSPECTS];
+	WfSuspect	suspects[MAX_SUSPECTS];
 	int			count;
 
-	while ((count = wf_suspect_take(uncounted_shards, instance_ids, seqs, MAX_SUSPECTS)) > 0)
+	while ((count = wf_suspect_take(uncounted_shards, suspects, MAX_SUSPECTS)) > 0)
 	{
 		if (tries++ < MAX_COUNT_TRIES)
 		{
-			wf_engine_blame(instance_ids, seqs, count);
-			wf_scrub_blame(instance_ids, seqs, count);
+			wf_engine_blame(suspects, count);
+			wf_scrub_blame(suspects, count);
 		}
 		else
 			ereport(WARNING,
 					(errmsg("wfproc: could not note down which instances a worker died on"),
 					 errdetail("They are handled as if it had not.")));
 		tries = 0;
-		wf_suspect_clear(instance_ids, seqs, count);
+		wf_suspect_clear(suspects, count);
 	}
 	uncounted_shards = 0;
 }
