@@ -402,7 +402,7 @@ CREATE FUNCTION wfproc.start(workflow text, id text = NULL, input jsonb = '{}', 
         attributes jsonb = '{}', live_from timestamptz = NULL, if_exists text = 'error', on_parent_close text = 'leave')
     RETURNS text LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_start';
 COMMENT ON FUNCTION wfproc.start(text, text, jsonb, timestamptz, int, jsonb, timestamptz, text, text) IS
-'starts an instance and returns its id (generated where NULL); its first event is start with the input, stamped at; if_exists: error (42710) or ignore. In a handler: asks for a child to be started; on_parent_close: leave, cancel or terminate it when this instance closes; what cannot be started becomes a dead letter';
+'starts an instance and returns its id (generated where NULL); its first event is start with the input, stamped at; if_exists: error (42710) or ignore. In a handler: asks for a child to be started; on_parent_close: leave, cancel or terminate it when this instance closes; it gets child.failed for one that cannot be started';
 
 CREATE FUNCTION wfproc.send(id text, event text, payload jsonb = NULL, at timestamptz = NULL, idempotency_key text = NULL,
         or_start text = NULL)
@@ -638,7 +638,7 @@ CREATE FUNCTION wfproc.live() RETURNS bool LANGUAGE c STABLE AS 'MODULE_PATHNAME
 COMMENT ON FUNCTION wfproc.live() IS
 'in a handler: whether this step is live, that is whether the instance''s clock has reached its live_from; in a replay what the log''s column live says';
 CREATE FUNCTION wfproc.sender() RETURNS text LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'wfproc_sender';
-COMMENT ON FUNCTION wfproc.sender() IS 'in a handler: the id of the instance that sent this event, its own id for a timer; NULL where it came from outside';
+COMMENT ON FUNCTION wfproc.sender() IS 'in a handler: the id of the instance that sent this event, or that it tells of, its own id for a timer; NULL where it came from outside';
 CREATE FUNCTION wfproc.random() RETURNS float8 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_random';
 COMMENT ON FUNCTION wfproc.random() IS 'in a handler: a number from 0 up to 1, the same in every replay';
 CREATE FUNCTION wfproc.uuid() RETURNS uuid LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_uuid';

@@ -149,6 +149,10 @@ BEGIN
     RETURN state || COALESCE(payload -> 'set', '{}');
 END $$;
 SELECT wfproc.define('act', 'act', max_attempts => 3, retry_delay => '10 s');
+-- owns workflows as well
+CREATE ROLE actions_other;
+GRANT USAGE, CREATE ON SCHEMA actions_test TO actions_other;
+SELECT wfproc.grant_usage('actions_other');
 
 \echo '--- send(): a chain, to itself, to the sender; each message is stamped with its sender''s clock'
 BEGIN;
@@ -233,7 +237,6 @@ SELECT wfproc.send('closed', 'end', '{"do": [{"complete": null}]}') > 0;
 SELECT wfproc.run();
 SELECT clock_to('2030-01-01 01:00+00');
 SELECT wfproc.send('a', 'go', '{"do": [{"send": "nobody", "event": "e", "payload": {"n": 1}}, {"send": "closed", "event": "e"},
-    {"start": "act", "id": "closed"}, {"start": "nothing", "id": "x"}, {"start": "act", "id": "x", "version": 7},
     {"send": "$self", "event": "after all that"}]}') > 0;
 SELECT wfproc.run();
 SELECT log_of('a');
@@ -241,11 +244,26 @@ SELECT dead();
 SELECT about('a');
 \echo 'the sender may want an event instead'
 SELECT wfproc.define('act', 'act', dead_letter_events => true);
-SELECT wfproc.send('a', 'go', '{"do": [{"send": "nobody", "event": "e", "payload": {"n": 2}}, {"send": "closed", "event": "e"},
-    {"start": "act", "id": "closed", "input": {"n": 3}}]}') > 0;
+SELECT wfproc.send('a', 'go', '{"do": [{"send": "nobody", "event": "e", "payload": {"n": 2}}, {"send": "closed", "event": "e"}]}') > 0;
 SELECT wfproc.run();
 SELECT log_of('a') OFFSET 3;
 SELECT count(*) FROM wfproc.dead_letters WHERE sender = 'a';
+\echo 'which is news of an instance, and has no answer: that would come from somebody without any right'
+CREATE FUNCTION answers(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    IF event = 'go' THEN
+        PERFORM wfproc.send('a', 'e'), wfproc.start('act_other', 'a'), wfproc.monitor('closed');
+    END IF;
+    PERFORM wfproc.reply(to_jsonb(event));
+    RETURN state;
+END $$;
+SET LOCAL ROLE actions_other;
+SELECT wfproc.define('act_other', 'answers', dead_letter_events => true), wfproc.start('act_other', 'o');
+SELECT wfproc.send('o', 'go') > 0;
+RESET ROLE;
+SELECT wfproc.run();
+SELECT log_of('o') OFFSET 1;
+SELECT log_of('a') OFFSET 6;
 SELECT sound();
 ROLLBACK;
 
@@ -281,6 +299,51 @@ SELECT wfproc.run();
 SELECT about('g1'), about('g2');
 SELECT log_of('g1');
 SELECT log_of('g2');
+SELECT sound();
+ROLLBACK;
+
+\echo '--- a child that cannot be started is one that has failed, though never begun'
+BEGIN;
+SELECT clock_to('2030-01-01 00:00+00');
+SELECT wfproc.define('act_other', 'act'), wfproc.define('act_told', 'act', dead_letter_events => true);
+SELECT wfproc.start('act_other', 'taken'), wfproc.start('act', 'p'), wfproc.start('act_told', 'q');
+SELECT wfproc.run();
+SELECT clock_to('2030-01-01 12:00+00');
+SELECT wfproc.send(id, 'go', '{"do": [{"start": "act", "id": "taken", "input": {"n": 1}, "on_parent_close": "terminate"}, {"start": "nothing", "id": "x"}, {"start": "act", "id": "x", "version": 7},
+    {"start": "act", "id": "taken", "if_exists": "ignore"}, {"start": "act_other", "id": "taken", "if_exists": "ignore"},
+    {"start": "act", "id": "later", "at": "2031-01-01 00:00+00"}, {"start": "nothing", "at": "2031-01-01 00:00+00"}, {"send": "$self", "event": "after all that"}]}', '2030-01-01 06:00+00') > 0
+FROM unnest('{p,q}'::text[]) id;
+SELECT wfproc.send('p', 'later', at => '2030-01-01 07:00+00') > 0;
+SELECT wfproc.run();
+SELECT regexp_replace(log, '[0-9a-f-]{36}', 'generated', 'g') FROM log_of('p') log;
+\echo 'whatever it wants to know of dead letters; of the child that is there both hear the same'
+SELECT regexp_replace(log, '[0-9a-f-]{36}', 'generated', 'g') FROM log_of('q') log;
+SELECT log_of('taken');
+SELECT dead();
+SELECT agenda_of('later');
+\echo 'so too where the child that has the id is its own, which goes on'
+SELECT wfproc.send('p', 'again', '{"do": [{"start": "act", "id": "c", "input": {"set": {"n": 1}}}, {"start": "act", "id": "c", "input": {"set": {"n": 2}}}]}') > 0;
+SELECT wfproc.run();
+SELECT log_of('p') OFFSET 8;
+SELECT wfproc.state('c'), about('c');
+\echo 'a paused parent hears of it when it goes on; one that has closed in that step does not: then there is a dead letter'
+SELECT wfproc.send('p', 'last', '{"do": [{"start": "act", "id": "taken"}]}') > 0, wfproc.send('q', 'last', '{"do": [{"start": "act", "id": "taken"}, {"complete": null}]}') > 0;
+SELECT wfproc.run(1);
+SELECT wfproc.pause('p'), wfproc.run() > 0, agenda_of('p');
+SELECT wfproc.resume('p'), wfproc.run();
+SELECT log_of('p') OFFSET 11;
+SELECT dead();
+SELECT sound();
+ROLLBACK;
+\echo 'a right is missing: that of the workflow''s owner counts'
+BEGIN;
+SELECT clock_to('2030-01-01 00:00+00');
+SET LOCAL ROLE actions_other;
+SELECT wfproc.define('act_other', 'act'), wfproc.start('act_other', 'o', '{"do": [{"start": "act", "id": "x"}]}');
+RESET ROLE;
+SELECT wfproc.run();
+SELECT log_of('o');
+SELECT dead();
 SELECT sound();
 ROLLBACK;
 
@@ -1191,3 +1254,5 @@ UNLISTEN wfproc;
 SELECT about(id) ~ ', completed' FROM unnest('{seen,past,stamped,unwatched}'::text[]) id;
 
 DROP SCHEMA actions_test CASCADE;
+DROP OWNED BY actions_other;
+DROP ROLE actions_other;

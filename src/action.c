@@ -286,7 +286,7 @@ get_if_exists(FunctionCallInfo fcinfo, int argno)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("if_exists must be error or ignore, got \"%s\"", value),
-				 errhint("ignore leaves the instance that is there as it is; in a handler, error makes a dead letter.")));
+				 errhint("ignore leaves the instance that is there as it is; in a handler, error makes the event child.failed.")));
 	return strcmp(value, "ignore") == 0;
 }
 

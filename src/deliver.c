@@ -3,8 +3,8 @@
  *
  * Called by turn.c after each step, within the stretch: nothing is written here.  A letter to an instance whose shard the
  * turn has, and that is due, is handed over in memory; any other is posted, which is to say put into the mailbox when the
- * turn writes.  What cannot be delivered becomes a dead letter, or an event for the sender where its workflow wants that.
- * A step that is undone has left no letters.
+ * turn writes.  What cannot be delivered becomes a dead letter, or an event for the sender where its workflow wants that;
+ * of a child that cannot be started its parent is told.  A step that is undone has left no letters.
  */
 #include "postgres.h"
 
@@ -322,7 +322,8 @@ create(WfTurn *turn, const WfLetter *letter, WfWorkflow *workflow, const WfActio
 }
 
 /*
- * A child could not be started: what its parent's end would do to it must not be done to another.
+ * A child could not be started: its parent is told, or where that has closed there is a dead letter.  What the parent's end
+ * would do to the child must not be done to another.  reason NULL: it is there already, and that is well.
  */
 static void
 refuse_birth(WfTurn *turn, const WfLetter *letter, const WfAddress *address, const char *reason)
@@ -331,8 +332,10 @@ refuse_birth(WfTurn *turn, const WfLetter *letter, const WfAddress *address, con
 	WfLinkKind	kind;
 	bool		none;
 
-	if (reason != NULL)
+	if (reason != NULL && WF_IS_CLOSED(letter->from->row.status))
 		undeliverable(turn, letter, address, reason);
+	else if (reason != NULL)
+		wf_letter_not_started(&turn->output, letter->from, letter->id, reason);
 	if (!letter->linked)
 		return;
 	(void) wf_link_parse_on_close(letter->birth->on_parent_close, &none, &kind);

@@ -253,8 +253,7 @@ carry_out_one(WfDraft *draft, WfOutput *output, WfMail *mail, const WfAction *ac
 			wf_draft_set_attributes(draft, action->json);
 			break;
 		case WF_ACTION_REPLY:
-			if (mail->event.sender != NULL)
-				wf_letter_reply(output, draft, mail, action->json);
+			wf_letter_reply(output, draft, mail, action->json);
 			break;
 		case WF_ACTION_MONITOR:
 		case WF_ACTION_DEMONITOR:

@@ -77,6 +77,16 @@ wf_letter_start(WfOutput *output, WfDraft *from, const WfAction *action)
 }
 
 /*
+ * Whether an event tells of an instance, which need not have sent it: nobody waits for an answer, and who has that id may
+ * have nothing to do with it.
+ */
+static bool
+is_news(const char *name)
+{
+	return strcmp(name, "dead_letter") == 0 || strncmp(name, "child.", 6) == 0 || strncmp(name, "monitor.", 8) == 0;
+}
+
+/*
  * What a handler answers to an event that another instance has sent.
  */
 void
@@ -84,6 +94,8 @@ wf_letter_reply(WfOutput *output, WfDraft *from, const WfMail *mail, Jsonb *repl
 {
 	JsonbParseState *parse = NULL;
 
+	if (mail->event.sender == NULL || is_news(mail->event.name))
+		return;
 	wf_object_begin(&parse);
 	wf_object_text(&parse, "id", from->row.id);
 	wf_object_text(&parse, "event", mail->event.name);
@@ -159,6 +171,23 @@ wf_letter_close(WfOutput *output, WfDraft *from, const char *what, const char *i
 	wf_object_optional(&parse, "error", from->row.error);
 	(void) write_from_engine(output, from, id, psprintf("%s.%s", what, wf_instance_status_name(from->row.status)),
 							 wf_object_end(&parse));
+}
+
+/*
+ * Tells a parent that a child could not be started: that is an end as well, of one that has not begun.
+ */
+void
+wf_letter_not_started(WfOutput *output, WfDraft *parent, const char *id, const char *reason)
+{
+	JsonbParseState *parse = NULL;
+	WfLetter   *letter;
+
+	wf_object_begin(&parse);
+	wf_object_text(&parse, "id", id);
+	wf_object_text(&parse, "error", reason);
+	wf_object_bool(&parse, "started", false);
+	letter = write_from_engine(output, parent, parent->row.id, "child.failed", wf_object_end(&parse));
+	letter->event.sender = pstrdup(id);
 }
 
 /*

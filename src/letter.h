@@ -13,6 +13,7 @@ extern void wf_letter_cancel(WfOutput *output, WfDraft *from, const char *id, co
 extern void wf_letter_terminate(WfOutput *output, WfDraft *from, const char *id, const char *reason);
 extern void wf_letter_monitor(WfOutput *output, WfDraft *from, const char *id, bool on);
 extern void wf_letter_close(WfOutput *output, WfDraft *from, const char *what, const char *id);
+extern void wf_letter_not_started(WfOutput *output, WfDraft *parent, const char *id, const char *reason);
 extern void wf_letter_unknown(WfOutput *output, WfDraft *watcher, const char *id);
 extern WfMail *wf_letter_rollout(WfOutput *output, WfDraft *draft, const WfRollout *rollout);
 extern void wf_letter_dead(WfOutput *output, const char *sender, TimestampTz at, const char *id, const WfEvent *event,

@@ -62,6 +62,16 @@ wf_object_int(JsonbParseState **parse, const char *key, int64 number)
 	pushJsonbValue(parse, WJB_VALUE, &value);
 }
 
+void
+wf_object_bool(JsonbParseState **parse, const char *key, bool flag)
+{
+	JsonbValue	value = {.type = jbvBool};
+
+	push_string(parse, WJB_KEY, key);
+	value.val.boolean = flag;
+	pushJsonbValue(parse, WJB_VALUE, &value);
+}
+
 /*
  * A value, or null where it is NULL.
  */

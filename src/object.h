@@ -10,6 +10,7 @@ extern void wf_object_begin(JsonbParseState **parse);
 extern void wf_object_text(JsonbParseState **parse, const char *key, const char *string);
 extern void wf_object_optional(JsonbParseState **parse, const char *key, const char *string);
 extern void wf_object_int(JsonbParseState **parse, const char *key, int64 number);
+extern void wf_object_bool(JsonbParseState **parse, const char *key, bool flag);
 extern void wf_object_jsonb(JsonbParseState **parse, const char *key, Jsonb *value);
 extern Jsonb *wf_object_end(JsonbParseState **parse);
 

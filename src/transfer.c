@@ -67,15 +67,6 @@ hex_text(const uint8 *bytes)
 	return hex.data;
 }
 
-static void
-add_bool(JsonbParseState **parse, const char *key, bool flag)
-{
-	JsonbValue	value = {.type = jbvBool};
-
-	value.val.boolean = flag;
-	wf_object_jsonb(parse, key, JsonbValueToJsonb(&value));
-}
-
 /*
  * Prepares for many values of a type that is no row type.
  */
@@ -225,10 +216,10 @@ put_instance(ReturnSetInfo *rows, const WfWorkflow *workflow, const WfInstance *
 		wf_object_text(&parse, "closed_at", stamp_text(instance->closed_at));
 	wf_object_optional(&parse, "parent", instance->parent);
 	wf_object_jsonb(&parse, "attributes", instance->attributes);
-	add_bool(&parse, "cancelling", instance->cancelling);
+	wf_object_bool(&parse, "cancelling", instance->cancelling);
 	/* one that is open will be paused anyway */
 	if (instance->unlogged && WF_IS_CLOSED(instance->status))
-		add_bool(&parse, "unlogged", true);
+		wf_object_bool(&parse, "unlogged", true);
 	if (instance->result != NULL)
 		wf_object_jsonb(&parse, "result", instance->result);
 	wf_object_optional(&parse, "error", instance->error);
@@ -257,7 +248,7 @@ put_event(ReturnSetInfo *rows, const WfLogRow *row)
 	wf_object_optional(&parse, "sender", row->event.sender);
 	wf_object_optional(&parse, "idempotency_key", row->event.key);
 	wf_object_text(&parse, "digest", psprintf(INT64_FORMAT, row->digest));
-	add_bool(&parse, "live", row->event.live);
+	wf_object_bool(&parse, "live", row->event.live);
 	if (row->reply != NULL)
 		wf_object_jsonb(&parse, "reply", row->reply);
 	wf_object_text(&parse, "hash", hex_text(row->hash));

@@ -288,7 +288,7 @@ sub carry_out
 		push @{ $i->{mail} }, { name => $a[0], timer => $a[0], at => $a[1], payload => $a[2], state_key => $a[3], sender => $i->{id}, origin => 1, number => ++$m->{number} } if $verb eq 'set_timer';
 	}
 	elsif ($verb eq 'set_attributes') { $i->{attributes} = merged($i->{attributes}, $a[0]); }
-	elsif ($verb eq 'reply') { $m->letter($i, $mail->{sender}, 'reply', { id => $i->{id}, event => $mail->{name}, key => $mail->{key}, reply => $a[0] }, silent => 1) if defined $mail->{sender}; }
+	elsif ($verb eq 'reply') { $m->letter($i, $mail->{sender}, 'reply', { id => $i->{id}, event => $mail->{name}, key => $mail->{key}, reply => $a[0] }, silent => 1) if defined $mail->{sender} && $mail->{name} !~ /^(dead_letter|child\..*|monitor\..*)$/; }
 	elsif ($verb =~ /monitor/) { $m->letter($i, $a[0], "\$$verb", reason($i), mail => { at => AT_ONCE }); }
 	elsif ($verb eq 'cancel') { $m->cancel($i, @a); }
 	elsif ($verb eq 'terminate') { $m->letter($i, $a[0], '$terminate', reason($i, $a[1]), mail => { at => AT_ONCE }); }
@@ -396,13 +396,17 @@ sub deliver
 	return;
 }
 
-# What the parent's end would have done to the child it does not do to another of that id.
+# The parent is told, or there is a dead letter where it has closed.  What its end would have done to the child it does not
+# do to another of that id.
 sub refuse_birth
 {
 	my ($m, $i, $letter, $birth) = @_;
-	$m->bury($letter->{to}, $letter->{mail}, "instance \"$letter->{to}\" already exists")
-	  unless $birth->{ignore} && $i->{workflow} == $m->{workflows}{ $birth->{workflow} };
-	my $links = $letter->{from}{links};
+	my ($parent, $id) = @$letter{qw(from to)};
+	my $why = "instance \"$id\" already exists";
+	my $links = $parent->{links};
+	if   ($birth->{ignore} && $i->{workflow} == $m->{workflows}{ $birth->{workflow} }) { }
+	elsif (is_closed($parent)) { $m->bury($id, $letter->{mail}, $why); }
+	else { $m->letter($parent, $parent->{id}, 'child.failed', { id => $id, error => $why, started => JSON::PP::false }, silent => 1, mail => { sender => $id }); }
 	delete @$links{ grep { $links->{$_} == $birth } keys %$links };
 	@{ $m->{letters} } = grep { ($_->{option}{link} // 0) != $birth } @{ $m->{letters} };
 	return;
