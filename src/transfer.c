@@ -485,6 +485,8 @@ take_status(Import *import)
 		row->status = WF_PAUSED;
 	row->result = wf_object_get(import->line, "result");
 	row->error = get_optional(import, "error");
+	if (row->error != NULL && strlen(row->error) > WF_MAX_REASON)
+		bad_line(import, psprintf("must have at most %d bytes as \"error\"", WF_MAX_REASON));
 }
 
 /*
