@@ -21,7 +21,6 @@
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/numeric.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -304,15 +303,6 @@ find_failing(const WfInstance *instance, int64 *mail_id, bool *is_start)
 	return found;
 }
 
-static Jsonb *
-int64_as_jsonb(int64 value)
-{
-	JsonbValue	number = {.type = jbvNumeric};
-
-	number.val.numeric = int64_to_numeric(value);
-	return JsonbValueToJsonb(&number);
-}
-
 /*
  * start is never skipped: nothing could come after it.
  */
@@ -329,7 +319,7 @@ skip_event(const WfInstance *instance, const char *reason)
 	if (outlook.closing || !outlook.failing || !find_failing(instance, &mail_id, &is_start) || is_start)
 		return false;
 	begin_payload(&parse, reason);
-	wf_object_jsonb(&parse, "mail_id", int64_as_jsonb(mail_id));
+	wf_object_int(&parse, "mail_id", mail_id);
 	payload = wf_object_end(&parse);
 	wf_check_size(payload, wf_max_payload, "reason", "wfproc.max_payload");
 	put(instance, "$skip", WF_AT_ONCE, payload);

@@ -296,14 +296,15 @@ create(WfTurn *turn, const WfLetter *letter, WfWorkflow *workflow, const WfActio
 	WfAddress	address = {.workflow_id = workflow->workflow_id};
 	WfInstance	row = {0};
 	WfDraft    *draft;
+	bool		foreign;		/* somebody else's shard */
 
 	fill_row(letter, workflow, action, &row);
 	address.instance_id = row.instance_id;
 	draft = wf_lineup_add(turn->lineup, row.instance_id, DT_NOEND);
 	draft->loaded = draft->newborn = draft->links_known = true;
 	draft->parent_id = letter->from->instance_id;
-	draft->foreign = (turn->shards & (UINT64CONST(1) << wf_shard_of(row.instance_id))) == 0 && turn->worker;
-	draft->absent = draft->foreign || !wf_turn_may_act(turn, workflow);
+	foreign = (turn->shards & (UINT64CONST(1) << wf_shard_of(row.instance_id))) == 0 && turn->worker;
+	draft->absent = foreign || !wf_turn_may_act(turn, workflow);
 	draft->row = row;
 	draft->workflow = workflow;
 	draft->version = wf_workflow_version_of_row(workflow, row.version);

@@ -30,7 +30,6 @@ typedef struct WfDraft
 	bool		absent;			/* not to be acted for in this turn */
 	bool		newborn;		/* started in this turn; has no row yet */
 	int64		parent_id;		/* of a newborn: who started it */
-	bool		foreign;		/* newborn, and somebody else's shard */
 	WfWorkflow *workflow;
 	WfVersion  *version;
 	WfInstance	row;

@@ -43,7 +43,6 @@ make_trial(FunctionCallInfo fcinfo, Trial *trial)
 	trial->workflow.name = "try_step";
 	trial->workflow.owner = GetUserId();
 	trial->workflow.handler_timeout_ms = TRIAL_TIMEOUT_MS;
-	trial->version.handler = code->qualified;
 	trial->version.what = psprintf("handler %s", code->qualified);
 	trial->version.search_path = wf_code_search_path();
 	fmgr_info(code->function, &trial->version.function);

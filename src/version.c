@@ -227,7 +227,6 @@ wf_version_prepare(const WfWorkflow *workflow, int number, const WfPublished *pu
 	WfVersion  *version = MemoryContextAllocZero(memory, sizeof(WfVersion));
 
 	version->version = number;
-	version->handler = MemoryContextStrdup(memory, published->handler);
 	version->what = MemoryContextStrdup(memory, psprintf("handler %s", published->handler));
 	version->search_path = MemoryContextStrdup(memory, published->helpers == NIL ? published->search_path :
 											   wf_code_path_to_copies(published->search_path, workflow->workflow_id, number));

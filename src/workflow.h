@@ -33,8 +33,8 @@ typedef struct WfGrant
 typedef struct WfVersion
 {
 	int			version;
-	char	   *handler;		/* qualified name as published */
-	char	   *what;			/* "handler" and that, for errors */
+	char	   *what;			/* "handler" and its qualified name as
+								 * published, for errors */
 	char	   *search_path;	/* in force at define(), and before it where
 								 * its helpers' copies are */
 	List	   *functions;		/* OIDs of all that it consists of */
