@@ -465,7 +465,7 @@ COMMENT ON PROCEDURE wfproc.control_all(text, text, jsonb, text, text, bigint) I
 CREATE FUNCTION wfproc.upgrade(id text, version int, at timestamptz = NULL)
     RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_upgrade';
 COMMENT ON FUNCTION wfproc.upgrade(text, int, timestamptz) IS
-'switches an instance to another version: at once (NULL), also where it is paused or fails, or in the order of its events at a stamp, until which unsend() takes it back; its state is turned over by the migrate functions; logged as $upgrade; returns its mail_id, NULL where the instance has that version and nothing waits; a lower version needs a migrate function (55000)';
+'switches an instance to another version: at once (NULL), also where it is paused or fails, or in the order of its events at a stamp, until which unsend() takes it back; its state is turned over by the migrate functions; logged as $upgrade; returns its mail_id, NULL where the instance has that version, or comes to it by what waits to be done at once; a lower version needs a migrate function (55000)';
 
 CREATE FUNCTION wfproc.snapshot(id text)
     RETURNS bool LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_snapshot';

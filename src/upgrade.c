@@ -6,6 +6,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -21,6 +22,7 @@
 #include "instance.h"
 #include "mailbox.h"
 #include "object.h"
+#include "process.h"
 #include "spi.h"
 
 PG_FUNCTION_INFO_V1(wfproc_upgrade);
@@ -54,6 +56,22 @@ require_way_back(WfWorkflow *workflow, int from, int to)
 }
 
 /*
+ * The version that an instance will have once it has handled the control events that wait for it.
+ */
+static int
+version_to_come(const WfInstance *instance)
+{
+	WfMail	   *mails;
+	int			count = wf_mailbox_read_control(instance->instance_id, &mails);
+	int			version = instance->version;
+
+	for (int i = 0; i < count; i++)
+		if (strcmp(mails[i].event.name, "$upgrade") == 0)
+			version = wf_process_upgrade_to(&mails[i].event);
+	return version;
+}
+
+/*
  * upgrade(id, version, at) -> mail_id, or NULL where there is nothing to do
  */
 Datum
@@ -63,19 +81,23 @@ wfproc_upgrade(PG_FUNCTION_ARGS)
 	JsonbParseState *parse = NULL;
 	WfInstance	instance;
 	WfWorkflow *workflow;
+	int			present;
 	int			version;
 
 	wf_api_prepare_to_write("upgrade", "upgrade instances");
+	/* what the calling statement itself has asked for */
+	CommandCounterIncrement();
 	workflow = wf_instance_get(wf_check_name(fcinfo, 0, "id"), WF_PRIV_OPERATE, &instance);
 	wf_instance_require_open(&instance);
 	version = get_version(fcinfo, 1, workflow);
-	require_way_back(workflow, instance.version, version);
+	present = version_to_come(&instance);
+	require_way_back(workflow, present, version);
 	if (!PG_ARGISNULL(2))
 	{
 		event.at = PG_GETARG_TIMESTAMPTZ(2);
 		wf_clock_check_finite(event.at, "at");
 	}
-	else if (version == instance.version)
+	else if (version == present)
 		PG_RETURN_NULL();
 	wf_object_begin(&parse);
 	wf_object_text(&parse, "by", GetUserNameFromId(GetUserId(), false));
