@@ -690,11 +690,11 @@ CREATE FUNCTION wfproc.worker_slots(OUT slot int, OUT pid int, OUT database oid,
         OUT started_at timestamptz, OUT events bigint, OUT turns bigint, OUT failed_turns bigint, OUT residents bigint,
         OUT resident_bytes bigint, OUT last_error text)
     RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_worker_slots';
-COMMENT ON FUNCTION wfproc.worker_slots() IS 'the workers of all databases, from shared memory; empty where the library is not preloaded';
+COMMENT ON FUNCTION wfproc.worker_slots() IS 'the workers of this database, and to pg_read_all_stats of all others, from shared memory; empty where the library is not preloaded';
 
 CREATE FUNCTION wfproc.residents(OUT instance_id bigint, OUT slot int, OUT pid int, OUT since timestamptz, OUT state_bytes bigint)
     RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_residents';
-COMMENT ON FUNCTION wfproc.residents() IS 'the processes of this database that are in a worker''s memory now';
+COMMENT ON FUNCTION wfproc.residents() IS 'the processes of this database that are in a worker''s memory now, and that the caller may read';
 
 CREATE VIEW wfproc.workflows WITH (security_barrier) AS
     SELECT w.name AS workflow, w.owner, w.current_version, v.handler, v.defined_at,

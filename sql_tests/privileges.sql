@@ -146,6 +146,67 @@ SELECT try($$ SELECT * FROM wfproc.event $$);
 SELECT try($$ DELETE FROM wfproc.acl $$);
 RESET ROLE;
 
+\echo '--- who is in a worker''s memory is for who may read it'
+CALL wfproc.call('priv-1', 'hello');
+DO $$
+BEGIN
+    FOR i IN 1 .. 600 LOOP
+        EXIT WHEN EXISTS (SELECT FROM wfproc.registry WHERE id = 'priv-1');
+        PERFORM pg_sleep(0.1);
+    END LOOP;
+END $$;
+SET ROLE regress_priv_reader;
+SELECT count(*) FROM wfproc.residents() r, wfproc.registry g WHERE g.id = 'priv-1' AND (g.pid, g.since) = (r.pid, r.since);
+SET ROLE regress_priv_stranger;
+SELECT count(*) FROM wfproc.residents();
+RESET ROLE;
+
+\echo '--- what processes and the engine have sent is no business of who may only send'
+SET ROLE regress_priv_owner;
+CREATE FUNCTION priv_test.family(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    IF event = 'start' AND payload ? 'child' THEN
+        PERFORM wfproc.start('priv_family', payload ->> 'child', '{"ends": true}');
+        PERFORM wfproc.monitor(payload ->> 'child');
+        PERFORM wfproc.set_timer('timer', '1 hour');
+    ELSIF payload ? 'ends' THEN
+        PERFORM wfproc.send(wfproc.parent(), 'hello');
+        PERFORM wfproc.set_timer('leave', '1 minute');
+    ELSIF event = 'leave' THEN
+        PERFORM wfproc.complete();
+    ELSIF event = 'ask' THEN
+        PERFORM wfproc.reply('1');
+    END IF;
+    RETURN state;
+END $$;
+SELECT wfproc.define('priv_family', 'priv_test.family');
+SELECT wfproc.grant_access('priv_family', 'regress_priv_sender', 'send'), wfproc.grant_access('priv_family', 'regress_priv_operator', 'operate');
+RESET ROLE;
+BEGIN;
+SET LOCAL wfproc.fake_now = '2030-01-01 00:00+00';
+SELECT wfproc.start('priv_family', 'parent', '{"child": "child"}');
+SELECT wfproc.run(1);
+SELECT wfproc.pause('parent', 'for now');
+SELECT wfproc.run();
+SET LOCAL wfproc.fake_now = '2030-01-01 00:10+00';
+SELECT wfproc.run();
+SELECT wfproc.send('parent', 'from outside') > 0;
+CREATE TEMP TABLE mail AS SELECT mail_id, event FROM wfproc.agenda('parent');
+GRANT SELECT ON mail TO PUBLIC;
+SELECT event FROM mail ORDER BY mail_id;
+SET LOCAL ROLE regress_priv_sender;
+SELECT event, try(format('SELECT wfproc.unsend(%L, %s)', 'parent', mail_id)), try(format('SELECT wfproc.reschedule(%L, %s, %L)', 'parent', mail_id, '2031-01-01')) FROM mail ORDER BY mail_id;
+SET LOCAL ROLE regress_priv_operator;
+\echo 'an operator may, and the log says so'
+SELECT event, try(format('SELECT wfproc.reschedule(%L, %s, %L)', 'parent', mail_id, '2029-01-01 00:00+00')) FROM mail WHERE event <> 'from outside' ORDER BY mail_id;
+SELECT event, try(format('SELECT wfproc.unsend(%L, %s)', 'parent', mail_id)) FROM mail WHERE event LIKE '%.completed' ORDER BY mail_id;
+RESET ROLE;
+SELECT wfproc.resume('parent');
+SELECT wfproc.run();
+SELECT seq, event, payload - 'mail_id', (payload ->> 'mail_id')::bigint IN (SELECT mail_id FROM mail) FROM wfproc.history('parent') WHERE seq > 1 AND event <> ALL ('{$pause,$resume}');
+SELECT wfproc.verify('parent');
+ROLLBACK;
+
 \echo '--- taking back works at once, in the same transaction and by rollback'
 SET ROLE regress_priv_owner;
 SELECT wfproc.revoke_access('priv', 'regress_priv_reader', 'send'), wfproc.revoke_access('priv', 'regress_priv_nobody', 'read');

@@ -265,6 +265,11 @@ GRANT USAGE ON SCHEMA transfer_test TO transfer_reader;
 SET search_path = public, transfer_test;
 CREATE SCHEMA mine AUTHORIZATION transfer_reader;
 SELECT wfproc.grant_usage('transfer_reader');
+\echo 'the workers of other databases are for who may see all statistics'
+SELECT count(*) > 0 FROM wfproc.worker_slots() s JOIN pg_database d ON d.oid = s.database WHERE d.datname <> current_database();
+SET ROLE transfer_reader;
+SELECT count(*) FROM wfproc.worker_slots() s JOIN pg_database d ON d.oid = s.database WHERE d.datname <> current_database();
+RESET ROLE;
 GRANT SELECT ON arrived TO transfer_reader;
 SET ROLE transfer_reader;
 SELECT try($$SELECT count(*) FROM wfproc.export_log('empty')$$);

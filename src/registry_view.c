@@ -11,10 +11,14 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
+#include "acl.h"
 #include "compat.h"
+#include "instance.h"
 #include "registry_internal.h"
 
 PG_FUNCTION_INFO_V1(wfproc_worker_slots);
@@ -150,18 +154,19 @@ put_worker(ReturnSetInfo *result, const Worker *worker, bool show_error)
 }
 
 /*
- * A row for each running worker of all databases.
+ * A row for each running worker: of this database, and for those who may see all statistics of the others too.
  */
 Datum
 wfproc_worker_slots(PG_FUNCTION_ARGS)
 {
-	bool		show_error = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
+	bool		show_all = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
 	int			count;
 	Worker	   *workers = copy_workers(&count);
 
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < count; i++)
-		put_worker((ReturnSetInfo *) fcinfo->resultinfo, &workers[i], show_error);
+		if (show_all || workers[i].database == MyDatabaseId)
+			put_worker((ReturnSetInfo *) fcinfo->resultinfo, &workers[i], show_all);
 	return (Datum) 0;
 }
 
@@ -180,6 +185,45 @@ put_resident(ReturnSetInfo *result, const Worker *worker, const WfRosterEntry *e
 }
 
 /*
+ * Whether the caller may read the instance.
+ */
+static bool
+may_read(int64 instance_id)
+{
+	WfInstance	instance;
+	WfWorkflow *workflow;
+
+	if (!wf_instance_read(instance_id, GetActiveSnapshot(), &instance))
+		return false;
+	workflow = wf_workflow_find(instance.workflow_id);
+	return workflow != NULL && wf_acl_may(workflow, GetUserId(), WF_PRIV_READ);
+}
+
+/*
+ * Those of a worker's processes that the caller may read.
+ */
+static void
+put_residents(ReturnSetInfo *result, const Worker *worker)
+{
+	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "wfproc residents", ALLOCSET_DEFAULT_SIZES);
+	int64		count;
+	WfRosterEntry *entries = wf_roster_copy(&wf_registry->slots[worker->slot], &count);
+	MemoryContext old = MemoryContextSwitchTo(memory);
+
+	for (int64 i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (may_read(entries[i].instance_id))
+			put_resident(result, worker, &entries[i]);
+		MemoryContextReset(memory);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(memory);
+	if (entries != NULL)
+		pfree(entries);
+}
+
+/*
  * A row for each process of this database that is in a worker's memory.  A worker that leaves meanwhile shows none.
  */
 Datum
@@ -188,19 +232,10 @@ wfproc_residents(PG_FUNCTION_ARGS)
 	int			count;
 	Worker	   *workers = copy_workers(&count);
 
+	wf_workflow_refresh();
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < count; i++)
-	{
-		WfRosterEntry *entries;
-		int64		entry_count;
-
-		if (workers[i].database != MyDatabaseId)
-			continue;
-		entries = wf_roster_copy(&wf_registry->slots[workers[i].slot], &entry_count);
-		for (int64 j = 0; j < entry_count; j++)
-			put_resident((ReturnSetInfo *) fcinfo->resultinfo, &workers[i], &entries[j]);
-		if (entries != NULL)
-			pfree(entries);
-	}
+		if (workers[i].database == MyDatabaseId)
+			put_residents((ReturnSetInfo *) fcinfo->resultinfo, &workers[i]);
 	return (Datum) 0;
 }
