@@ -745,10 +745,11 @@ CREATE VIEW wfproc.instances WITH (security_barrier) AS
              FROM wfproc.mailbox m
              WHERE m.instance_id OPERATOR(pg_catalog.=) i.instance_id
                AND m.at OPERATOR(pg_catalog.>) '-infinity'::timestamptz
-             ORDER BY m.at LIMIT 1), '0'::interval) AS lag
+             ORDER BY m.at LIMIT 1), '0'::interval) AS lag,
+           i.instance_id
     FROM wfproc.instance i JOIN wfproc.workflow w ON w.workflow_id OPERATOR(pg_catalog.=) i.workflow_id
     WHERE wfproc.may(i.workflow_id, 'read');
-COMMENT ON VIEW wfproc.instances IS 'instances with their status; error_context is the event of a step that failed, and what the server said of where and why; finding is what the last check found; waiting counts their mailbox; lag is wall clock minus the stamp of the oldest due event';
+COMMENT ON VIEW wfproc.instances IS 'instances with their status; error_context is the event of a step that failed, and what the server said of where and why; finding is what the last check found; waiting counts their mailbox; lag is wall clock minus the stamp of the oldest due event; instance_id is what a notification names';
 
 CREATE VIEW wfproc.findings WITH (security_barrier) AS
     SELECT i.id, w.name AS workflow, s.first_bad_seq, s.reason, s.found_at, s.checked_at

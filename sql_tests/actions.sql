@@ -1239,9 +1239,14 @@ SELECT sound();
 \echo '--- watch: who listens is told of an end and of attributes, but not of the past'
 SELECT wfproc.define('act_watched', 'act', watch => true);
 LISTEN wfproc;
-\o |sed 's/PID [0-9]*/PID n/'
+\echo 'by a number, once in a transaction, which says nothing to who may not look it up'
 BEGIN;
-SELECT wfproc.start('act_watched', 'seen', '{"do": [{"set_attributes": {"n": 1}}]}');
+SELECT wfproc.start('act_watched', 'seen', '{"do": [{"set_attributes": {"n": 1}}]}'), wfproc.start('act_watched', 'coloured', '{"do": [{"set_attributes": {"n": 1}}]}');
+SELECT instance_id AS seen FROM wfproc.instances WHERE id = 'seen' \gset
+SELECT instance_id AS coloured FROM wfproc.instances WHERE id = 'coloured' \gset
+\setenv SEEN :seen
+\setenv COLOURED :coloured
+\o |sed "s/PID [0-9]*/PID n/; s/payload \"$SEEN\"/payload \"that of seen\"/; s/payload \"$COLOURED\"/payload \"that of coloured\"/"
 SELECT wfproc.run();
 SELECT wfproc.send('seen', 'end', '{"do": [{"complete": null}]}') > 0;
 SELECT wfproc.start('act_watched', 'past', '{"do": [{"set_attributes": {"n": 1}}, {"complete": null}]}', live_from => 'infinity');

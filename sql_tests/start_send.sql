@@ -59,14 +59,14 @@ SELECT clock_to('2030-01-01 00:00+00');
 SELECT wfproc.start('ss') ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$';
 SELECT count(DISTINCT wfproc.start('ss')) FROM generate_series(1, 100);
 SELECT wfproc.start('ss', 'ss-1');
-SELECT * FROM wfproc.instances WHERE id = 'ss-1';
+SELECT id, workflow, version, status, parent, attributes, started_at, live_from, closed_at, result, error, attempts, retry_at, cancelling, finding, waiting, lag FROM wfproc.instances WHERE id = 'ss-1';
 SELECT mails('ss-1');
 SELECT wfproc.state('ss-1'), wfproc.digest('ss-1') IS NOT NULL, (wfproc.verify('ss-1')).ok;
 SELECT wfproc.run();
 SELECT wfproc.state('ss-1');
 \echo 'all arguments'
 SELECT wfproc.start('ss', 'ss-2', '{"amount": 1.50}', '2029-01-01 00:00+00', 1, '{"customer": 7}', '-infinity', 'error');
-SELECT * FROM wfproc.instances WHERE id = 'ss-2';
+SELECT id, workflow, version, status, parent, attributes, started_at, live_from, closed_at, result, error, attempts, retry_at, cancelling, finding, waiting, lag FROM wfproc.instances WHERE id = 'ss-2';
 SELECT wfproc.start('ss', 'ss-3', at => '2030-06-01 00:00+00', live_from => 'infinity');
 SELECT wfproc.send('ss-3', 'before it starts') > 0;
 SELECT wfproc.run();

@@ -22,7 +22,6 @@
 #include "inbox.h"
 #include "instance.h"
 #include "mailbox.h"
-#include "object.h"
 #include "record.h"
 #include "snapshot.h"
 #include "spi.h"
@@ -418,23 +417,14 @@ snapshot_is_due(const WfDraft *draft)
 }
 
 /*
- * Tells watchers.  What happens in a past that is caught up on concerns nobody outside.
+ * Tells watchers, of whom nobody asks for a right: a number, to be looked up with one's own.  What happens in a past that is
+ * caught up on concerns nobody outside.
  */
 static void
 notify(const WfDraft *draft)
 {
-	JsonbParseState *parse = NULL;
-	Jsonb	   *payload;
-
-	if (!draft->workflow->watch || !draft->live ||
-		(!draft->attributes_changed && !WF_IS_CLOSED(draft->row.status)))
-		return;
-	wf_object_begin(&parse);
-	wf_object_text(&parse, "workflow", draft->workflow->name);
-	wf_object_text(&parse, "id", draft->row.id);
-	wf_object_text(&parse, "status", wf_instance_status_name(draft->row.status));
-	payload = wf_object_end(&parse);
-	Async_Notify(WATCH_CHANNEL, JsonbToCString(NULL, &payload->root, VARSIZE(payload)));
+	if (draft->workflow->watch && draft->live && (draft->attributes_changed || WF_IS_CLOSED(draft->row.status)))
+		Async_Notify(WATCH_CHANNEL, psprintf(INT64_FORMAT, draft->instance_id));
 }
 
 static void
