@@ -398,11 +398,12 @@ COMMENT ON FUNCTION wfproc.cancel_rollout(int) IS 'no more instances are upgrade
  * Instances and their events.
  */
 
-CREATE FUNCTION wfproc.start(workflow text, id text = NULL, input jsonb = '{}', at timestamptz = NULL, version int = NULL,
+/* an id that is left out is one that nobody can give, so that NULL, as of 'order/' || NULL, is an error */
+CREATE FUNCTION wfproc.start(workflow text, id text = E'\x1f', input jsonb = '{}', at timestamptz = NULL, version int = NULL,
         attributes jsonb = '{}', live_from timestamptz = NULL, if_exists text = 'error', on_parent_close text = 'leave')
     RETURNS text LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_start';
 COMMENT ON FUNCTION wfproc.start(text, text, jsonb, timestamptz, int, jsonb, timestamptz, text, text) IS
-'starts an instance and returns its id (generated where NULL); its first event is start with the input, stamped at; if_exists: error (42710) or ignore. In a handler: asks for a child to be started; on_parent_close: leave, cancel or terminate it when this instance closes; it gets child.failed for one that cannot be started';
+'starts an instance and returns its id (generated where it is left out); its first event is start with the input, stamped at; if_exists: error (42710) or ignore. In a handler: asks for a child to be started; on_parent_close: leave, cancel or terminate it when this instance closes; it gets child.failed for one that cannot be started';
 
 CREATE FUNCTION wfproc.send(id text, event text, payload jsonb = NULL, at timestamptz = NULL, idempotency_key text = NULL,
         or_start text = NULL)

@@ -91,9 +91,13 @@ BEGIN
         WHEN 'send' THEN
             PERFORM wfproc.send(who, d ->> 'event', d -> 'payload', (d ->> 'at')::timestamptz, d ->> 'key', d ->> 'or_start');
         WHEN 'start' THEN
-            PERFORM wfproc.start(d ->> 'start', d ->> 'id', d -> 'input', (d ->> 'at')::timestamptz, (d ->> 'version')::int,
-                                 d -> 'attributes', (d ->> 'live_from')::timestamptz, COALESCE(d ->> 'if_exists', 'error'),
-                                 COALESCE(d ->> 'on_parent_close', 'leave'));
+            IF d ? 'id' THEN
+                PERFORM wfproc.start(d ->> 'start', d ->> 'id', d -> 'input', (d ->> 'at')::timestamptz, (d ->> 'version')::int,
+                                     d -> 'attributes', (d ->> 'live_from')::timestamptz, COALESCE(d ->> 'if_exists', 'error'),
+                                     COALESCE(d ->> 'on_parent_close', 'leave'));
+            ELSE
+                PERFORM wfproc.start(d ->> 'start');
+            END IF;
         WHEN 'timer' THEN
             PERFORM wfproc.set_timer(d ->> 'timer', (d ->> 'after')::interval, (d ->> 'at')::timestamptz, d -> 'payload',
                                      d ->> 'until');

@@ -130,7 +130,7 @@ ROLLBACK;
 
 \echo '--- start()'
 SELECT step_with($$ wfproc.start($1) $$, workflow) FROM unnest(ARRAY[NULL, '', repeat('x', 256), E'a\nb']) workflow;
-SELECT step_with($$ wfproc.start('bad', $1) $$, id) FROM unnest(ARRAY['', repeat('x', 256), E'a\nb']) id;
+SELECT step_with($$ wfproc.start('bad', $1) $$, id) FROM unnest(ARRAY[NULL, '', repeat('x', 256), E'a\nb']) id;
 SELECT step_with($$ wfproc.start('bad', 'x', at => $1) $$, at) FROM unnest('{infinity,-infinity}'::text[]) at;
 SELECT step_with($$ wfproc.start('bad', 'x', version => $1) $$, version) FROM unnest('{0,-1,2147483647}'::text[]) version;
 SELECT step_with($$ wfproc.start('bad', 'x', attributes => $1) $$, attributes) FROM unnest('{NULL,[],1,"null","\"x\""}'::text[]) attributes;

@@ -85,6 +85,11 @@ SELECT try($$ SELECT wfproc.start('ss', 'ss-1', if_exists => 'ignore') $$);
 SELECT try($$ SELECT wfproc.start('ss_accepts', 'ss-1', if_exists => 'ignore') $$);
 SELECT try($$ SELECT wfproc.start('ss', 'ss-1', if_exists => 'replace') $$);
 SELECT try($$ SELECT wfproc.start('ss', 'ss-1', if_exists => NULL) $$);
+\echo 'NULL is no id that was left out, nor is what looks like one'
+SELECT try($$ SELECT wfproc.start('ss', 'order/' || NULL) $$);
+SELECT try($$ SELECT wfproc.start('ss', '') $$);
+SELECT try($$ SELECT length(wfproc.start('ss')) $$);
+SELECT try($$ SELECT length(wfproc.start('ss', input => '{}')) $$);
 SELECT try($$ SELECT wfproc.start('ss', 'twice') FROM generate_series(1, 2) ORDER BY 1 DESC $$);
 SELECT count(wfproc.start('ss', 'thrice', if_exists => 'ignore')) FROM generate_series(1, 3);
 SELECT mails('ss-1');

@@ -329,7 +329,7 @@ wf_action_start(FunctionCallInfo fcinfo)
 {
 	WfStep	   *step = begin(WF_ACTION_START);
 	char	   *workflow = wf_check_name(fcinfo, 0, "workflow");
-	char	   *id = wf_check_optional_name(fcinfo, 1, "id");
+	char	   *id = wf_check_new_id(fcinfo, 1);
 	Jsonb	   *input = get_payload(fcinfo, 2, "input", step);
 	TimestampTz at = get_stamp(fcinfo, 3, "at");
 	int			version = get_version(fcinfo, 4);

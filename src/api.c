@@ -130,7 +130,7 @@ wfproc_start(PG_FUNCTION_ARGS)
 		PG_RETURN_TEXT_P(cstring_to_text(wf_action_start(fcinfo)));
 	wf_api_prepare_to_write("start", "start instances");
 	name = wf_check_name(fcinfo, 0, "workflow");
-	start.id = wf_check_optional_name(fcinfo, 1, "id");
+	start.id = wf_check_new_id(fcinfo, 1);
 	start.input = wf_check_payload(fcinfo, 2, "input");
 	start.at = get_stamp(fcinfo, 3, "at");
 	start.attributes = wf_api_check_attributes(fcinfo, 5);

@@ -16,6 +16,9 @@
 #include "guc.h"
 #include "step.h"
 
+/* as in the declaration of wfproc.start() */
+#define LEFT_OUT "\x1f"
+
 #define MAX_DELAY_US (100 * 366.0 * USECS_PER_DAY)
 
 /*
@@ -53,6 +56,26 @@ wf_check_optional_name(FunctionCallInfo fcinfo, int argno, const char *argument)
 	value = text_to_cstring(PG_GETARG_TEXT_PP(argno));
 	wf_check_name_text(value, argument);
 	return value;
+}
+
+/*
+ * The argument "id" of start(); NULL where it was left out, for which its default stands, that no id can be.
+ */
+char *
+wf_check_new_id(FunctionCallInfo fcinfo, int argno)
+{
+	char	   *id;
+
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"id\" must not be null"),
+				 errhint("Leave it out for a generated id.")));
+	id = text_to_cstring(PG_GETARG_TEXT_PP(argno));
+	if (strcmp(id, LEFT_OUT) == 0)
+		return NULL;
+	wf_check_name_text(id, "id");
+	return id;
 }
 
 /*

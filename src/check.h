@@ -13,6 +13,7 @@
 extern void wf_check_not_null(FunctionCallInfo fcinfo, int argno, const char *argument);
 extern char *wf_check_name(FunctionCallInfo fcinfo, int argno, const char *argument);
 extern char *wf_check_optional_name(FunctionCallInfo fcinfo, int argno, const char *argument);
+extern char *wf_check_new_id(FunctionCallInfo fcinfo, int argno);
 extern void wf_check_name_text(const char *value, const char *argument);
 extern void wf_check_event_name(const char *event, bool from_client);
 extern Jsonb *wf_check_payload(FunctionCallInfo fcinfo, int argno, const char *argument);
