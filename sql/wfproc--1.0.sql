@@ -658,7 +658,7 @@ CREATE FUNCTION wfproc.set_timer(name text, after interval = NULL, at timestampt
         until_state_changes text = NULL)
     RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_set_timer';
 COMMENT ON FUNCTION wfproc.set_timer(text, interval, timestamptz, jsonb, text) IS
-'in a handler: an event of that name will come at a time, or after now() by an interval; replaces the timer of the same name; until_state_changes: a key of the state, whose change cancels the timer';
+'in a handler: an event of that name will come at a time, or after now() by an interval; replaces the timer of the same name; until_state_changes: a key that the state has before or after the step, whose change cancels the timer';
 CREATE FUNCTION wfproc.cancel_timer(name text) RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_cancel_timer';
 COMMENT ON FUNCTION wfproc.cancel_timer(text) IS 'in a handler: the timer of that name will not fire; nothing where there is none';
 CREATE FUNCTION wfproc.set_attributes(attributes jsonb) RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_set_attributes';

@@ -491,7 +491,7 @@ ROLLBACK;
 \echo '--- timers: cancelled by a change of a key of the state'
 BEGIN;
 SELECT clock_to('2030-01-01 00:00+00');
-SELECT wfproc.start('act', 'a', '{"set": {"phase": 1}, "do": [{"timer": "phase", "after": "1 minute", "until": "phase"}, {"timer": "other", "after": "1 minute", "until": "other"},
+SELECT wfproc.start('act', 'a', '{"set": {"phase": 1, "other": null}, "do": [{"timer": "phase", "after": "1 minute", "until": "phase"}, {"timer": "other", "after": "1 minute", "until": "other"},
     {"timer": "plain", "after": "1 minute"}]}');
 SELECT wfproc.run();
 SELECT agenda_of('a');
@@ -507,8 +507,8 @@ SELECT agenda_of('a');
 SELECT wfproc.send('a', 'e', '{"set": {"phase": 3}, "do": [{"timer": "phase", "after": "2 minutes", "until": "phase"}]}') > 0;
 SELECT wfproc.run();
 SELECT agenda_of('a');
-\echo 'by its appearance'
-SELECT wfproc.send('a', 'e', '{"set": {"other": null}}') > 0;
+\echo 'by a value in the place of null'
+SELECT wfproc.send('a', 'e', '{"set": {"other": 1}}') > 0;
 SELECT wfproc.run();
 SELECT clock_to('2030-01-01 01:00+00');
 SELECT wfproc.run();
@@ -518,6 +518,79 @@ SELECT wfproc.send('a', 'set', '{"do": [{"timer": "t", "after": "1 minute", "unt
 SELECT wfproc.send('a', 'e', '{"set": {"phase": 9}, "do": [{"reject": "no"}]}') > 0;
 SELECT wfproc.run();
 SELECT agenda_of('a');
+SELECT dead();
+SELECT sound();
+ROLLBACK;
+
+\echo 'a key that the state has neither before nor after the step is a typing error: the step fails, also in a replay'
+BEGIN;
+SELECT clock_to('2030-01-01 00:00+00');
+SELECT wfproc.start('act', 'k', '{"set": {"old": 1}}'), wfproc.start('act', 'typo', '{"set": {"phase": 1}, "do": [{"timer": "t", "after": "1 minute", "until": "fase"}]}'),
+    wfproc.start('act', 'rejects', '{"set": {"phase": 1}}');
+SELECT wfproc.send('k', 'makes it', '{"set": {"new": 1}, "do": [{"timer": "new", "after": "1 minute", "until": "new"}, {"timer": "old", "after": "1 minute", "until": "old"}]}') > 0;
+SELECT wfproc.send('rejects', 'e', '{"do": [{"timer": "t", "after": "1 minute", "until": "fase"}, {"reject": "no"}]}') > 0;
+SELECT wfproc.run();
+SELECT agenda_of('k');
+SELECT agenda_of('typo');
+SELECT about('typo'), about('rejects');
+\echo 'one that the step takes away is there before it'
+CREATE FUNCTION drops(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM wfproc.set_timer('t', '1 s', until_state_changes => 'gone');
+    RETURN '{}';
+END $$;
+SELECT try($$ SELECT new_state FROM wfproc.try_step('drops', '{"gone": 1}', 'e') $$), try($$ SELECT wfproc.try_step('drops', '{"here": 1}', 'e') $$);
+SELECT try($$ SELECT wfproc.try_step('actions_test.act', '{"phase": 1}', 'e', '{"do": [{"timer": "t", "after": "1 s", "until": "fase"}]}') $$);
+SELECT sound();
+ROLLBACK;
+
+\echo '--- reschedule() of a timer: by its instance, under the same number, and logged'
+BEGIN;
+SELECT clock_to('2030-01-01 00:00+00');
+SELECT wfproc.start('act', 'm', '{"set": {"phase": 1}, "do": [{"timer": "first", "after": "1 hour"}, {"timer": "second", "after": "2 hours", "until": "phase"}, {"timer": "third", "after": "3 hours", "payload": {"n": 3}}]}');
+SELECT wfproc.run();
+SELECT mail_id AS first FROM wfproc.agenda('m') WHERE event = 'first' \gset
+SELECT mail_id AS second FROM wfproc.agenda('m') WHERE event = 'second' \gset
+SELECT mail_id AS third FROM wfproc.agenda('m') WHERE event = 'third' \gset
+SELECT wfproc.reschedule('m', :third, '2030-01-01 00:30+00'), wfproc.reschedule('m', :second, '2030-01-02 00:00+00');
+\echo 'nothing has moved until its instance has come to it'
+SELECT agenda_of('m');
+SELECT wfproc.run();
+SELECT agenda_of('m');
+SELECT count(*) FROM wfproc.agenda('m') WHERE mail_id IN (:first, :second, :third);
+SELECT put_away();
+\echo 'it fires at its new stamp, and goes with its key of the state as before'
+SELECT clock_to('2030-01-01 00:45+00');
+SELECT wfproc.run();
+SELECT wfproc.send('m', 'e', '{"set": {"phase": 2}}') > 0;
+SELECT wfproc.run();
+SELECT agenda_of('m');
+\echo 'twice, and into the past, while it is paused; one that is replaced or has fired meanwhile is not moved'
+SELECT wfproc.pause('m');
+SELECT wfproc.run();
+SELECT wfproc.reschedule('m', :first, '2031-01-01 00:00+00'), wfproc.reschedule('m', :first, '2029-12-31 00:00+00');
+SELECT wfproc.run();
+SELECT agenda_of('m');
+SELECT wfproc.resume('m');
+SELECT wfproc.run();
+SELECT wfproc.reschedule('m', :first, '2031-01-01 00:00+00'), wfproc.reschedule('m', :third, '2031-01-01 00:00+00');
+SELECT wfproc.send('m', 'set', '{"do": [{"timer": "again", "after": "1 hour"}]}') > 0;
+SELECT wfproc.run();
+SELECT mail_id AS again FROM wfproc.agenda('m') \gset
+SELECT wfproc.send('m', 'replace', '{"do": [{"timer": "again", "after": "2 hours"}]}') > 0;
+SELECT wfproc.reschedule('m', :again, '2030-01-01 00:46+00');
+SELECT wfproc.run();
+SELECT agenda_of('m');
+SELECT log_of('m');
+\echo 'one that is moved and cancelled, or whose instance closes, in one turn'
+SELECT mail_id AS again FROM wfproc.agenda('m') \gset
+SELECT wfproc.reschedule('m', :again, '2030-01-01 00:45+00'), wfproc.send('m', 'cancel it', '{"do": [{"cancel_timer": "again"}, {"timer": "last", "after": "1 s"}]}', '2030-01-01 00:40+00') > 0;
+SELECT wfproc.run();
+SELECT agenda_of('m');
+SELECT mail_id AS last FROM wfproc.agenda('m') \gset
+SELECT wfproc.reschedule('m', :last, '2030-01-01 00:46+00'), wfproc.send('m', 'end', '{"do": [{"complete": 1}]}') > 0;
+SELECT wfproc.run();
+SELECT about('m'), (SELECT count(*) FROM wfproc.mailbox m JOIN wfproc.instance i USING (instance_id) WHERE i.id = 'm');
 SELECT dead();
 SELECT sound();
 ROLLBACK;

@@ -212,6 +212,38 @@ note_change(const WfFold *before, WfFold *after)
 }
 
 /*
+ * A timer that is to last until a key of the state changes, of which the step has neither met nor made one; NULL: none.
+ */
+static const WfAction *
+find_keyless(const List *actions, Jsonb *before, Jsonb *after)
+{
+	ListCell   *lc;
+
+	foreach(lc, actions)
+	{
+		const WfAction *action = lfirst(lc);
+
+		if (action->kind == WF_ACTION_SET_TIMER && action->state_key != NULL &&
+			wf_object_get(before, action->state_key) == NULL && wf_object_get(after, action->state_key) == NULL)
+			return action;
+	}
+	return NULL;
+}
+
+static ErrorData *
+keyless_error(const WfAction *action)
+{
+	ErrorData  *error = palloc0(sizeof(ErrorData));
+
+	error->elevel = ERROR;
+	error->sqlerrcode = ERRCODE_INVALID_PARAMETER_VALUE;
+	error->message = psprintf("timer \"%s\" is to last until \"%s\" changes, and the state has no such key", action->name,
+							  action->state_key);
+	error->hint = "until_state_changes names a key that the state has before the step or after it: one that is to come later can be null until then.";
+	return error;
+}
+
+/*
  * One step.  Fills *after (but for its hash, which covers the time at which the row is written), *actions and *digest, in
  * the current memory context.  *error is set where the handler raised.  replaying: an event of the log is handled again.
  * Called within a stretch of handler.h.
@@ -222,6 +254,7 @@ wf_process_step(WfWorkflow *workflow, WfVersion *version, const WfInstance *inst
 {
 	WfStep		step = {0};
 	const WfAction *last;
+	const WfAction *keyless;
 	Jsonb	   *state;
 
 	step.instance = instance;
@@ -251,6 +284,12 @@ wf_process_step(WfWorkflow *workflow, WfVersion *version, const WfInstance *inst
 	/* these leave nothing of what was asked for before */
 	if (last != NULL && (last->kind == WF_ACTION_REJECT || last->kind == WF_ACTION_POSTPONE))
 		*actions = list_make1(unconstify(WfAction *, last));
+	keyless = find_keyless(*actions, before->state, state);
+	if (keyless != NULL)
+	{
+		*error = keyless_error(keyless);
+		return WF_STEP_FAILED;
+	}
 	*after = *before;
 	if (last != NULL && last->kind == WF_ACTION_POSTPONE)
 		return WF_STEP_POSTPONED;

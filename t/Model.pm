@@ -220,7 +220,7 @@ sub operate
 		elsif ($verb eq 'send')  { act($step, 'send', $id, @a[ 1, 2 ], $at->($a[3]), @a[ 4, 5 ]) if defined $id; }
 		elsif ($verb eq 'tell')  { act($step, 'send', $id, 'm', { %{ $a[1] }, c => ++$state->{told} }); }
 		elsif ($verb eq 'start') { act($step, 'start', $id, @a[ 1, 2 ], $at->($a[3]), @a[ 4, 5 ]); }
-		elsif ($verb eq 'timer') { act($step, 'set_timer', $a[0], $at->($a[1]), @a[ 2, 3 ]); }
+		elsif ($verb eq 'timer') { $state->{ $a[3] } //= 0 if defined $a[3]; act($step, 'set_timer', $a[0], $at->($a[1]), @a[ 2, 3 ]); }
 		elsif ($verb eq 'attributes') { act($step, 'set_attributes', @a); }
 		elsif ($verb eq 'postpone_unless')
 		{

@@ -39,7 +39,11 @@ BEGIN
                 PERFORM wfproc.send(id, 'm', (op -> 2) || jsonb_build_object('c', state -> 'told'));
             WHEN 'start' THEN
                 PERFORM wfproc.start(a[3], id, op -> 3, program_at(a[5]), if_exists => a[7], on_parent_close => a[6]);
-            WHEN 'timer' THEN PERFORM wfproc.set_timer(a[2], at => program_at(a[3]), payload => op -> 3, until_state_changes => a[5]);
+            WHEN 'timer' THEN
+                IF NOT state ? a[5] THEN
+                    state := state || jsonb_build_object(a[5], 0);
+                END IF;
+                PERFORM wfproc.set_timer(a[2], at => program_at(a[3]), payload => op -> 3, until_state_changes => a[5]);
             WHEN 'cancel_timer' THEN PERFORM wfproc.cancel_timer(a[2]);
             WHEN 'attributes' THEN PERFORM wfproc.set_attributes(op -> 1);
             WHEN 'reply' THEN PERFORM wfproc.reply(op -> 1);
