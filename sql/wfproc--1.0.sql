@@ -413,11 +413,11 @@ COMMENT ON FUNCTION wfproc.send(text, text, jsonb, timestamptz, text, text) IS
 
 CREATE FUNCTION wfproc.unsend(id text, mail_id bigint)
     RETURNS bool LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wfproc_unsend';
-COMMENT ON FUNCTION wfproc.unsend(text, bigint) IS 'takes an event out of the mailbox; false where it was handled already or is not there';
+COMMENT ON FUNCTION wfproc.unsend(text, bigint) IS 'takes an event out of the mailbox; false where it was handled already or is not there; what a process or the engine has sent: operate, and logged as $unsend';
 
 CREATE FUNCTION wfproc.reschedule(id text, mail_id bigint, at timestamptz)
     RETURNS bool LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wfproc_reschedule';
-COMMENT ON FUNCTION wfproc.reschedule(text, bigint, timestamptz) IS 'gives an event in the mailbox another stamp; false where it was handled already or is not there';
+COMMENT ON FUNCTION wfproc.reschedule(text, bigint, timestamptz) IS 'gives an event in the mailbox, or a timer, another stamp; false where it was handled already or is not there; a timer, and what a process or the engine has sent: operate, and logged as $reschedule';
 
 CREATE FUNCTION wfproc.pause(id text, reason text = NULL)
     RETURNS bool LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_pause';

@@ -314,7 +314,7 @@ SET TRANSACTION READ ONLY;
 SELECT try('SELECT wfproc.' || call) FROM unnest('{pause(''open''),cancel(''open''),terminate(''open''),retry_now(''open''),skip(''open''),redrive(1),"set_attributes(''open'', ''{\"a\": 1}'')"}'::text[]) call;
 ROLLBACK;
 
-\echo '--- timers and what the engine sends cannot be taken back or moved from outside'
+\echo '--- what the engine relies on cannot be taken back or moved from outside; a timer can be moved'
 BEGIN;
 SELECT clock_to('2030-01-01 00:00+00');
 SELECT wfproc.start('bad', 'open', '{"calls": ["wfproc.set_timer(''t'', ''1 hour'')"]}');

@@ -15,11 +15,8 @@
 #include "access/xact.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
-#include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
-#include "utils/json.h"
 #include "utils/timestamp.h"
-#include "catalog/pg_type.h"
 
 #include "action.h"
 #include "attributes.h"
@@ -584,18 +581,13 @@ wfproc_postpone(PG_FUNCTION_ARGS)
 }
 
 /*
- * A stamp in UTC, by ISO 8601, whatever TimeZone says; nothing where there is none.
+ * Nothing where there is none.
  */
 static void
 push_stamp(JsonbParseState **parse, const char *key, TimestampTz at)
 {
-	char		buf[MAXDATELEN + 1];
-	int			utc = 0;
-
-	if (at == WF_NO_STAMP)
-		return;
-	JsonEncodeDateTime(buf, TimestampTzGetDatum(at), TIMESTAMPTZOID, &utc);
-	wf_object_text(parse, key, pstrdup(buf));
+	if (at != WF_NO_STAMP)
+		wf_object_stamp(parse, key, at);
 }
 
 static void

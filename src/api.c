@@ -25,6 +25,7 @@
 #include "instance.h"
 #include "link.h"
 #include "mailbox.h"
+#include "object.h"
 #include "step.h"
 
 PG_FUNCTION_INFO_V1(wfproc_start);
@@ -208,32 +209,29 @@ wfproc_send(PG_FUNCTION_ARGS)
 }
 
 /*
- * Only what was sent can be taken back: what the engine relies on stays, and so do timers.  An upgrade is the operator's.
+ * Whoever may send may take back or move what clients have sent.  What processes and the engine send somebody relies on, and
+ * an upgrade is the operator's, so these are for operators.  What the engine itself relies on stays.
  */
 static void
 require_movable(const WfWorkflow *workflow, const char *id, const WfMail *mail)
 {
 	const char *name = mail->event.name;
+	bool		upgrade = strcmp(name, "$upgrade") == 0;
 
-	if (mail->timer != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("event \"%s\" of instance \"%s\" is a timer", name, id),
-				 errhint("Only its instance's handler can cancel or replace it, with cancel_timer() or set_timer().")));
-	if ((WF_IS_ENGINE_EVENT(name) && strcmp(name, "$upgrade") != 0) || strcmp(name, "start") == 0 || strcmp(name, "cancel") == 0)
+	if ((WF_IS_ENGINE_EVENT(name) && !upgrade) || strcmp(name, "start") == 0 || strcmp(name, "cancel") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("event \"%s\" of instance \"%s\" cannot be taken back or moved", name, id),
-				 errhint("Only events from send() or emit() can.")));
-	if (strcmp(name, "$upgrade") == 0)
+				 errhint("Only events from send() or emit() can, and by operators those that processes send.")));
+	if (upgrade || mail->event.sender != NULL)
 		wf_acl_require(workflow, GetUserId(), WF_PRIV_OPERATE);
 }
 
 /*
- * Takes an event that a user may take back out of the mailbox.  False where it is not there (any more).
+ * Finds an event that the caller may take back or move.  False where it is not in the mailbox (any more).
  */
 static bool
-take_back(FunctionCallInfo fcinfo, const char *function, WfInstance *instance, WfMail *mail)
+find_movable(FunctionCallInfo fcinfo, const char *function, WfInstance *instance, WfMail *mail)
 {
 	WfWorkflow *workflow;
 	char	   *id;
@@ -250,7 +248,27 @@ take_back(FunctionCallInfo fcinfo, const char *function, WfInstance *instance, W
 	if (!wf_mailbox_find(instance->instance_id, PG_GETARG_INT64(1), mail))
 		return false;
 	require_movable(workflow, id, mail);
-	return wf_mailbox_take(instance->instance_id, PG_GETARG_INT64(1), mail);
+	return true;
+}
+
+/*
+ * What an operator does to mail that a process has sent is to be in the log: {"by", "mail_id", "event", "at"}.  Of a timer,
+ * {"by", "mail_id", "timer", "at"}, this is the request: only the holder of the instance's shard writes those.
+ */
+static void
+tell_instance(const WfInstance *instance, const char *verb, const WfMail *mail, const TimestampTz *at)
+{
+	WfEvent		event = {.at = WF_AT_ONCE,.name = unconstify(char *, verb)};
+	JsonbParseState *parse = NULL;
+
+	wf_object_begin(&parse);
+	wf_object_text(&parse, "by", GetUserNameFromId(GetUserId(), false));
+	wf_object_int(&parse, "mail_id", mail->event.mail_id);
+	wf_object_text(&parse, mail->timer != NULL ? "timer" : "event", mail->event.name);
+	if (at != NULL)
+		wf_object_stamp(&parse, "at", *at);
+	event.payload = wf_object_end(&parse);
+	(void) wf_mailbox_put(instance->instance_id, &event);
 }
 
 /*
@@ -262,7 +280,18 @@ wfproc_unsend(PG_FUNCTION_ARGS)
 	WfInstance	instance;
 	WfMail		mail;
 
-	PG_RETURN_BOOL(take_back(fcinfo, "unsend", &instance, &mail));
+	if (!find_movable(fcinfo, "unsend", &instance, &mail))
+		PG_RETURN_BOOL(false);
+	if (mail.timer != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("event \"%s\" of instance \"%s\" is a timer", mail.event.name, instance.id),
+				 errhint("Its instance's handler can cancel or replace it, with cancel_timer() or set_timer(); reschedule() moves it.")));
+	if (!wf_mailbox_take(instance.instance_id, PG_GETARG_INT64(1), &mail))
+		PG_RETURN_BOOL(false);
+	if (mail.event.sender != NULL)
+		tell_instance(&instance, "$unsend", &mail, NULL);
+	PG_RETURN_BOOL(true);
 }
 
 /*
@@ -275,10 +304,14 @@ wfproc_reschedule(PG_FUNCTION_ARGS)
 	WfMail		mail;
 	TimestampTz at = get_stamp(fcinfo, 2, "at");
 
-	if (!take_back(fcinfo, "reschedule", &instance, &mail))
+	if (!find_movable(fcinfo, "reschedule", &instance, &mail) ||
+		(mail.timer == NULL && !wf_mailbox_take(instance.instance_id, PG_GETARG_INT64(1), &mail)))
 		PG_RETURN_BOOL(false);
 	mail.event.at = at;
-	(void) wf_mailbox_put(instance.instance_id, &mail.event);
+	if (mail.timer == NULL)
+		(void) wf_mailbox_put(instance.instance_id, &mail.event);
+	if (mail.event.sender != NULL)
+		tell_instance(&instance, "$reschedule", &mail, &at);
 	PG_RETURN_BOOL(true);
 }
 

@@ -170,6 +170,32 @@ set_timer(WfDraft *draft, WfOutput *output, const WfAction *action)
 		draft->row.state_timers = draft->row_changed = true;
 }
 
+/*
+ * Gives a timer another stamp: its row goes, and one with the same number takes its place.  False where it has fired, or was
+ * cancelled or replaced.
+ */
+bool
+wf_draft_move_timer(WfDraft *draft, WfOutput *output, int64 mail_id, TimestampTz at)
+{
+	WfTimer    *timer = wf_timers_find_mail(timers_of(draft, output), mail_id);
+	WfMail	   *moved = palloc(sizeof(WfMail));
+
+	if (timer == NULL)
+		return false;
+	if (timer->mail != NULL)
+		/* in this turn already */
+		*moved = *timer->mail;
+	else if (!wf_mailbox_find(draft->instance_id, mail_id, moved))
+		return false;
+	withdraw_timer(draft, output, timer);
+	ItemPointerSetInvalid(&moved->tid);
+	moved->event.at = at;
+	wf_timers_add(&draft->timers, moved);
+	if (at <= output->now)
+		wf_inbox_add(draft, moved);
+	return true;
+}
+
 static bool
 key_has_changed(Jsonb *before, Jsonb *after, const char *key)
 {

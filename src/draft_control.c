@@ -138,6 +138,22 @@ change_attributes(WfDraft *draft, WfOutput *output, WfMail *mail)
 }
 
 /*
+ * A request to move a timer, which only its instance's holder may write; or the word that an operator has taken back or moved
+ * what a process had sent, which is done by then.
+ */
+static void
+move(WfDraft *draft, WfOutput *output, const WfMail *mail)
+{
+	Jsonb	   *payload = mail->event.payload;
+
+	if (draft->broken)
+		return;
+	if (wf_object_get(payload, "timer") == NULL ||
+		wf_draft_move_timer(draft, output, wf_object_get_int(payload, "mail_id"), wf_object_get_stamp(payload, "at")))
+		(void) wf_draft_log_engine_event(draft, output, mail->event.name, payload, mail);
+}
+
+/*
  * A request to erase the payload of an event.  Logs with such rows are folded from a snapshot on: one is taken, and right
  * after this row, whose digest is that of the state alone, so that it says of the snapshot whether it is the right one.
  */
@@ -272,6 +288,8 @@ wf_draft_obey(WfDraft *draft, WfOutput *output, WfMail *mail)
 		skip(draft, output, mail);
 	else if (strcmp(name, "$attributes") == 0)
 		change_attributes(draft, output, mail);
+	else if (strcmp(name, "$reschedule") == 0 || strcmp(name, "$unsend") == 0)
+		move(draft, output, mail);
 	else if (strcmp(name, "$redact") == 0)
 		redact(draft, output, mail);
 	else if (strcmp(name, "$monitor") == 0 || strcmp(name, "$demonitor") == 0)

@@ -17,6 +17,7 @@ extern void wf_draft_pause(WfDraft *draft, WfOutput *output, const char *reason)
 /* draft_actions.c */
 extern void wf_draft_carry_out(WfDraft *draft, WfOutput *output, WfMail *mail, const List *actions);
 extern void wf_draft_tell_others(WfDraft *draft, WfOutput *output);
+extern bool wf_draft_move_timer(WfDraft *draft, WfOutput *output, int64 mail_id, TimestampTz at);
 extern void wf_draft_forget_timer(WfDraft *draft, WfMail *mail);
 extern void wf_draft_cancel_state_timers(WfDraft *draft, WfOutput *output, Jsonb *before, Jsonb *after);
 extern void wf_draft_set_attributes(WfDraft *draft, Jsonb *changes);

@@ -5,7 +5,10 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
+#include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
+#include "utils/json.h"
 #include "utils/numeric.h"
 
 #include "object.h"
@@ -73,6 +76,19 @@ wf_object_bool(JsonbParseState **parse, const char *key, bool flag)
 }
 
 /*
+ * A stamp in UTC, by ISO 8601, whatever TimeZone says.
+ */
+void
+wf_object_stamp(JsonbParseState **parse, const char *key, TimestampTz at)
+{
+	char		buf[MAXDATELEN + 1];
+	int			utc = 0;
+
+	JsonEncodeDateTime(buf, TimestampTzGetDatum(at), TIMESTAMPTZOID, &utc);
+	wf_object_text(parse, key, pstrdup(buf));
+}
+
+/*
  * A value, or null where it is NULL.
  */
 void
@@ -134,6 +150,13 @@ wf_object_get_text(Jsonb *object, const char *key)
 	if (value == NULL || value->type != jbvString)
 		return NULL;
 	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
+TimestampTz
+wf_object_get_stamp(Jsonb *object, const char *key)
+{
+	return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(wf_object_get_text(object, key)),
+												   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 }
 
 int64

@@ -119,6 +119,24 @@ wf_timers_find(const WfTimers *timers, const char *name)
 }
 
 /*
+ * The timer whose mail has that number.
+ */
+WfTimer *
+wf_timers_find_mail(const WfTimers *timers, int64 mail_id)
+{
+	ListCell   *lc;
+
+	foreach(lc, timers->timers)
+	{
+		WfTimer    *timer = lfirst(lc);
+
+		if (mail_id == (timer->mail != NULL ? timer->mail->event.mail_id : timer->mail_id))
+			return timer;
+	}
+	return NULL;
+}
+
+/*
  * Whether a timer's mail is still wanted: its timer was neither cancelled nor replaced.
  */
 bool

@@ -15,7 +15,8 @@ typedef struct WfTimer
 	TimestampTz at;
 	int64		mail_id;		/* of its row in the mailbox; 0: not written
 								 * yet */
-	WfMail	   *mail;			/* of one that was set in this turn; else NULL */
+	WfMail	   *mail;			/* of one that was set, or moved, in this turn;
+								 * else NULL */
 } WfTimer;
 
 typedef struct WfTimers
@@ -29,6 +30,7 @@ extern void wf_timers_copy(WfTimers *timers, const WfTimers *from);
 extern void wf_timers_free(WfTimers *timers);
 extern Size wf_timers_bytes(const WfTimers *timers);
 extern WfTimer *wf_timers_find(const WfTimers *timers, const char *name);
+extern WfTimer *wf_timers_find_mail(const WfTimers *timers, int64 mail_id);
 extern bool wf_timers_has(const WfTimers *timers, const WfMail *mail);
 extern void wf_timers_add(WfTimers *timers, WfMail *mail);
 extern void wf_timers_remove(WfTimers *timers, WfTimer *timer);

@@ -87,7 +87,8 @@ sub draw_controls
 	{
 		next if draw(3);
 		push @{ $phase->{inputs} }, pick([ 'pause', $id, 'hold' ], [ 'pause', $id ], map({ [ 'resume', $id ] } 1 .. 3), [ 'cancel', $id, 'stop', HOUR ], [ 'cancel', $id, undef, undef ],
-			[ 'terminate', $id, 'enough' ], map({ [ 'retry_now', $id, 'again' ] } 1 .. 6), [ 'skip', $id, 'useless' ], [ 'skip', $id ], [ 'attributes', $id, { a => draw(2), b => pick(3, undef) } ]);
+			[ 'terminate', $id, 'enough' ], map({ [ 'retry_now', $id, 'again' ] } 1 .. 6), [ 'skip', $id, 'useless' ], [ 'skip', $id ], [ 'attributes', $id, { a => draw(2), b => pick(3, undef) } ],
+			map { [ 'reschedule', $id, pick(qw(t1 t2 e3 late bye)), draw(30 * HOUR) ] } 1 .. 6);
 	}
 	return;
 }
@@ -211,7 +212,7 @@ note(join ', ', map { "$_: $seen{$_}" } sort keys %seen);
 if (@programs >= 200)
 {
 	my @missing = grep { my $kind = qr/^(?:$_)$/; !grep { /$kind/ } keys %seen } qw(running paused completed failed cancelled terminated
-	  start e1 t1 reply cancel dead_letter \$pause \$resume|\$retry \$skip \$fail \$terminate \$attributes child\..* monitor\.completed
+	  start e1 t1 reply cancel dead_letter \$pause \$resume|\$retry \$skip \$fail \$terminate \$attributes \$reschedule child\..* monitor\.completed
 	  monitor\.failed monitor\.cancelled monitor\.terminated monitor\.unknown waits);
 	is("@missing", '', 'every kind of event and end has come up');
 }

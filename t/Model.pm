@@ -83,6 +83,11 @@ sub input
 		$i->{failing} = $first;
 		$post->(name => '$skip', payload => $why);
 	}
+	elsif ($verb eq 'reschedule')
+	{
+		my ($timer) = grep { ($_->{timer} // '') eq $a[0] } @{ $i->{mail} };
+		$post->(name => '$reschedule', payload => { by => $m->{by}, timer => $a[0] }, moves => $timer, to => $a[1]) if $timer;
+	}
 	else { $post->(name => $verb eq 'retry_now' ? '$retry' : "\$$verb", payload => $why); }
 	return;
 }
@@ -346,10 +351,12 @@ sub control
 		return;
 	}
 	return if $name eq '$pause' && $i->{status} eq 'paused' || $name eq '$resume' && $i->{status} eq 'running' && !$i->{attempts}
-	  || $name eq '$retry' && ($i->{status} eq 'paused' || !$i->{attempts}) || $name eq '$skip' && !$i->{attempts};
+	  || $name eq '$retry' && ($i->{status} eq 'paused' || !$i->{attempts}) || $name eq '$skip' && !$i->{attempts}
+	  || $name eq '$reschedule' && !grep { $_ == $mail->{moves} } @{ $i->{mail} };
 	log_engine($i, $name, $payload, $mail->{at});
 	if ($name eq '$terminate') { $m->close($i, 'terminated', undef, $payload->{reason}); }
 	elsif ($name eq '$retry') { $i->{retry_at} = AT_ONCE; }
+	elsif ($name eq '$reschedule') { $mail->{moves}{at} = $mail->{to}; }
 	elsif ($name eq '$attributes') { $i->{attributes} = merged($i->{attributes}, $payload->{attributes}); }
 	else
 	{

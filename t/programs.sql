@@ -106,6 +106,7 @@ BEGIN
                 WHEN 'cancel' THEN PERFORM wfproc.cancel(a[2], a[3], a[4]::bigint * interval '1 microsecond');
                 WHEN 'attributes' THEN PERFORM wfproc.set_attributes(a[2], op -> 2);
                 WHEN 'resume' THEN PERFORM wfproc.resume(a[2]);
+                WHEN 'reschedule' THEN PERFORM wfproc.reschedule(a[2], mail_id, virtual_time(a[4]::bigint)) FROM wfproc.agenda(a[2]) WHERE timer AND event = a[3];
                 ELSE EXECUTE format('SELECT wfproc.%I($1, $2)', a[1]) USING a[2], a[3];
             END CASE;
         EXCEPTION
@@ -121,7 +122,7 @@ BEGIN ATOMIC
     SELECT jsonb_build_object(
         'id', i.id, 'status', i.status, 'result', i.result, 'error', i.error, 'attempts', i.attempts, 'attributes', i.attributes,
         'parent', i.parent, 'started', virtual_us(i.started_at), 'live_from', virtual_us(i.live_from), 'state', wfproc.state(i.id),
-        'log', (SELECT COALESCE(jsonb_agg(jsonb_build_array(e.seq, virtual_us(e.at), e.name, e.payload - 'mail_id', e.sender, e.idempotency_key,
+        'log', (SELECT COALESCE(jsonb_agg(jsonb_build_array(e.seq, virtual_us(e.at), e.name, e.payload - '{mail_id,at}'::text[], e.sender, e.idempotency_key,
                                                             e.reply, e.live::int) ORDER BY e.seq), '[]')
                 FROM wfproc.event e WHERE e.instance_id = i.instance_id),
         'waiting', (SELECT COALESCE(jsonb_agg(jsonb_build_array(virtual_us(m.at), m.origin, m.name, m.payload, m.sender, m.idempotency_key, m.timer)
