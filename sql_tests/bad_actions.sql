@@ -161,7 +161,7 @@ FROM unnest('{fail(%s),reject(%s),"cancel(''x'', %s)","terminate(''x'', %s)"}'::
 BEGIN;
 SELECT clock_to('2030-01-01 00:00+00');
 SELECT wfproc.start('bad', 'r');
-SELECT wfproc.send('r', 'e', '{"tries": ["wfproc.terminate(''x'', repeat(''x'', 8193))", "wfproc.fail(repeat(''x'', 100000000))", "wfproc.send(wfproc.self(), ''yes'')"]}') > 0;
+SELECT wfproc.send('r', 'e', '{"tries": ["wfproc.terminate(''x'', repeat(''x'', 8193))", "wfproc.fail(repeat(''x'', 100000))", "wfproc.send(wfproc.self(), ''yes'')"]}') > 0;
 SELECT wfproc.run();
 SELECT about('r'), wfproc.state('r'), wfproc.verify('r');
 SELECT log_of('r');
