@@ -46,6 +46,15 @@
 #define WF_HAVE_SNAPSHOT() true
 #endif
 
+/* 17: with one more argument, and named after all of them */
+#if PG_VERSION_NUM >= 170000
+#define WF_F_LOGICAL_EMIT_MESSAGE_TEXT F_PG_LOGICAL_EMIT_MESSAGE_BOOL_TEXT_TEXT_BOOL
+#define WF_F_LOGICAL_EMIT_MESSAGE_BYTEA F_PG_LOGICAL_EMIT_MESSAGE_BOOL_TEXT_BYTEA_BOOL
+#else
+#define WF_F_LOGICAL_EMIT_MESSAGE_TEXT F_PG_LOGICAL_EMIT_MESSAGE_BOOL_TEXT_TEXT
+#define WF_F_LOGICAL_EMIT_MESSAGE_BYTEA F_PG_LOGICAL_EMIT_MESSAGE_BOOL_TEXT_BYTEA
+#endif
+
 /* 15: known when memory is asked for; 14 computes it only after that */
 #if PG_VERSION_NUM >= 150000
 #define WF_MAX_BACKENDS MaxBackends

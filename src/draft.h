@@ -187,5 +187,6 @@ extern bool wf_draft_can_go_on(const WfDraft *draft, TimestampTz now);
 extern bool wf_draft_handle(WfDraft *draft, WfOutput *output);
 extern bool wf_draft_link(WfDraft *draft, WfOutput *output, WfLinkKind kind, const char *peer, bool wanted);
 extern void wf_draft_blame(WfDraft *draft, WfOutput *output, const WfSuspect *suspect);
+extern void wf_draft_obey_unfolded(WfDraft *draft, WfOutput *output);
 
 #endif

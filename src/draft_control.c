@@ -302,3 +302,16 @@ wf_draft_obey(WfDraft *draft, WfOutput *output, WfMail *mail)
 	else
 		wf_draft_bury(draft, output, mail, "unknown control event");
 }
+
+/*
+ * Deals with all that waits to be done with a process whose log cannot be folded.
+ */
+void
+wf_draft_obey_unfolded(WfDraft *draft, WfOutput *output)
+{
+	WfMail	   *mails;
+	int			count = wf_mailbox_read_control(draft->instance_id, &mails);
+
+	for (int i = 0; i < count; i++)
+		wf_draft_obey(draft, output, &mails[i]);
+}

@@ -15,7 +15,9 @@
 
 #include "access/xact.h"
 #include "catalog/pg_collation.h"
+#include "fmgr.h"
 #include "miscadmin.h"
+#include "nodes/memnodes.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -43,12 +45,16 @@ typedef struct Stretch
 	int			sec_context;	/* the caller's */
 	WfVersion  *version;		/* whose owner and path are in force, or NULL */
 	int			guc_level;		/* to undo that */
+	MemoryContext last_cursor;	/* before the step */
 } Stretch;
 
 static Stretch stretch;
 
 /* a step's scratch memory, reset after each; keeps its first block */
 static MemoryContext step_memory = NULL;
+
+/* the server's context that has one for each cursor, the newest first */
+static MemoryContext portals = NULL;
 
 /* for wf_handler_keep_settings(): whether any was set since, and the last version's path where it was */
 static bool set_any = false;
@@ -80,6 +86,14 @@ static const struct
 	{"row_security", "on"},
 	{"jit", "off"},
 	{"max_parallel_workers_per_gather", "0"},
+	{"lc_messages", "C"},
+	{"gin_fuzzy_search_limit", "0"},
+	/* a plan that is made for the values of one call may leave out a call that another makes */
+	{"plan_cache_mode", "force_generic_plan"},
+	{"plpgsql.variable_conflict", "error"},
+	{"plpgsql.check_asserts", "on"},
+	{"plpgsql.extra_errors", "none"},
+	{"plpgsql.extra_warnings", "none"},
 };
 
 static void
@@ -89,7 +103,7 @@ set_local(const char *name, const char *value)
 
 	if (present == NULL || strcmp(present, value) != 0)
 	{
-		(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 		set_any = true;
 	}
 }
@@ -168,13 +182,36 @@ begin_subtransaction(void)
 }
 
 /*
+ * Once in each process that calls handlers.  PL/pgSQL is loaded, for only then are its settings known: one that a helper loads in
+ * the midst of a step would go by what the session has.
+ */
+static void
+prepare_process(void)
+{
+	(void) load_external_function("$libdir/plpgsql", "plpgsql_call_handler", false, NULL);
+	for (MemoryContext child = TopMemoryContext->firstchild; child != NULL; child = child->nextchild)
+		if (strcmp(child->name, "TopPortalContext") == 0)
+			portals = child;
+	step_memory = AllocSetContextCreate(TopMemoryContext, "wfproc step", 64 * 1024, 64 * 1024, ALLOCSET_DEFAULT_MAXSIZE);
+}
+
+/*
+ * The cursor that was opened last.
+ */
+static MemoryContext
+last_cursor(void)
+{
+	return portals == NULL ? NULL : portals->firstchild;
+}
+
+/*
  * Begins a stretch of steps.  What is allocated in the current memory context stays when a step is undone.
  */
 static void
 begin_stretch(void)
 {
 	if (step_memory == NULL)
-		step_memory = AllocSetContextCreate(TopMemoryContext, "wfproc step", 64 * 1024, 64 * 1024, ALLOCSET_DEFAULT_MAXSIZE);
+		prepare_process();
 	stretch.memory = CurrentMemoryContext;
 	stretch.owner = CurrentResourceOwner;
 	GetUserIdAndSecContext(&stretch.userid, &stretch.sec_context);
@@ -183,8 +220,8 @@ begin_stretch(void)
 }
 
 /*
- * Ends it.  What a handler did that a read-only transaction lets through is undone: NOTIFY, LOCK, advisory locks, large
- * objects before 16.  A step acts by its actions alone, and a replay not at all.
+ * Ends it.  What a handler did that a read-only transaction lets through is undone: NOTIFY, LOCK, advisory locks of the
+ * transaction, large objects before 16; what would not be is refused (refuse.c).  A step acts by its actions alone, and a replay not at all.
  */
 static void
 end_stretch(void)
@@ -237,7 +274,7 @@ wf_handler_stretch(void (*body) (void *arg), void *arg)
 }
 
 /*
- * Undoes the step that raised, and begins another stretch.
+ * Undoes what the step did, and begins another stretch.  Those before it exist in memory only, and stay.
  */
 static void
 undo_step(void)
@@ -379,6 +416,7 @@ call_in_step(WfWorkflow *workflow, WfVersion *version, WfStep *step, Call *call,
 
 	*error = NULL;
 	enter_version(workflow, version);
+	stretch.last_cursor = last_cursor();
 	saved_depth = wf_step_enter(step);
 	wf_watchdog_step_begin(time_limit(workflow, step));
 	PG_TRY();
@@ -405,6 +443,9 @@ call_in_step(WfWorkflow *workflow, WfVersion *version, WfStep *step, Call *call,
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(step_memory);
+	/* what is still open would be in the way of the next step */
+	if (last_cursor() != stretch.last_cursor)
+		undo_step();
 	return result;
 }
 

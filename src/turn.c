@@ -530,19 +530,6 @@ wf_turn_run(WfTurn *turn)
 }
 
 /*
- * Takes what was asked of a process as of one whose log cannot be folded.
- */
-static void
-obey_unfolded(WfTurn *turn, WfDraft *draft)
-{
-	WfMail	   *mails;
-	int			count = wf_mailbox_read_control(draft->instance_id, &mails);
-
-	for (int i = 0; i < count; i++)
-		wf_draft_obey(draft, &turn->output, &mails[i]);
-}
-
-/*
  * A worker died as it folded the log of this instance: that is counted without folding it.  Where that makes it pause, or it
  * was to be tried once more, what it was asked is dealt with: a request to resume is not to be tried for ever.
  */
@@ -563,7 +550,7 @@ blame_fold(WfTurn *turn, const WfSuspect *suspect)
 		return;
 	wf_draft_blame(draft, &turn->output, suspect);
 	if (draft->broken)
-		obey_unfolded(turn, draft);
+		wf_draft_obey_unfolded(draft, &turn->output);
 }
 
 /*

@@ -14,6 +14,7 @@
 #include "catalog.h"
 #include "ddl.h"
 #include "guc.h"
+#include "refuse.h"
 #include "registry.h"
 #include "step.h"
 #include "suspect.h"
@@ -31,6 +32,7 @@ _PG_init(void)
 	wf_catalog_init();
 	wf_workflow_init();
 	wf_step_init();
+	wf_refuse_init();
 	wf_action_init();
 	wf_wakeup_init();
 	/* pg_upgrade wants no workers, which would act on what it is copying */
