@@ -1319,15 +1319,18 @@ LISTEN wfproc;
 \echo 'by a number, once in a transaction, which says nothing to who may not look it up'
 BEGIN;
 SELECT wfproc.start('act_watched', 'seen', '{"do": [{"set_attributes": {"n": 1}}]}'), wfproc.start('act_watched', 'coloured', '{"do": [{"set_attributes": {"n": 1}}]}');
+\echo 'nor is one past that is stamped with the beginning of the transaction'
+SELECT wfproc.start('act_watched', 'stamped', '{"do": [{"complete": null}]}', at => now());
 SELECT instance_id AS seen FROM wfproc.instances WHERE id = 'seen' \gset
 SELECT instance_id AS coloured FROM wfproc.instances WHERE id = 'coloured' \gset
+SELECT instance_id AS stamped FROM wfproc.instances WHERE id = 'stamped' \gset
 \setenv SEEN :seen
 \setenv COLOURED :coloured
-\o |sed "s/PID [0-9]*/PID n/; s/payload \"$SEEN\"/payload \"that of seen\"/; s/payload \"$COLOURED\"/payload \"that of coloured\"/"
+\setenv STAMPED :stamped
+\o |sed "s/PID [0-9]*/PID n/; s/payload \"$SEEN\"/payload \"that of seen\"/; s/payload \"$COLOURED\"/payload \"that of coloured\"/; s/payload \"$STAMPED\"/payload \"that of stamped\"/"
 SELECT wfproc.run();
 SELECT wfproc.send('seen', 'end', '{"do": [{"complete": null}]}') > 0;
 SELECT wfproc.start('act_watched', 'past', '{"do": [{"set_attributes": {"n": 1}}, {"complete": null}]}', live_from => 'infinity');
-SELECT wfproc.start('act_watched', 'stamped', '{"do": [{"complete": null}]}', at => now());
 SELECT wfproc.start('act', 'unwatched', '{"do": [{"set_attributes": {"n": 1}}, {"complete": null}]}');
 SELECT wfproc.run();
 COMMIT;
