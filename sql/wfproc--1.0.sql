@@ -388,7 +388,7 @@ CREATE FUNCTION wfproc.rollout(workflow text, version int, at timestamptz = NULL
         max_failures int = 10)
     RETURNS int LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_rollout';
 COMMENT ON FUNCTION wfproc.rollout(text, int, timestamptz, int, jsonb, int) IS
-'upgrades all instances of a workflow, each before its first event stamped at or after that time (NULL: now): those of from_version (NULL: any lower one) whose attributes contain the given ones; stops after max_failures of migrate; returns its number; owner only';
+'upgrades all instances of a workflow, each before its first event stamped at or after that time (NULL: now): those of from_version (NULL: any lower one) whose attributes contain the given ones; stops after max_failures of migrate; one without an event keeps its version until control_all(''upgrade'', ...); returns its number; owner only';
 
 CREATE FUNCTION wfproc.cancel_rollout(rollout_id int)
     RETURNS bool LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wfproc_cancel_rollout';
@@ -461,7 +461,7 @@ CREATE PROCEDURE wfproc.control_all(verb text, workflow text, attributes jsonb =
         INOUT affected bigint = 0)
     LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_control_all';
 COMMENT ON PROCEDURE wfproc.control_all(text, text, jsonb, text, text, bigint) IS
-'cancel, terminate, pause, resume, retry_now or skip for all open instances of a workflow whose attributes contain the given ones and that have the status (NULL: any), in batches of 1,000, each committed; affected: of how many that changes anything';
+'cancel, terminate, pause, resume, retry_now or skip for all open instances of a workflow whose attributes contain the given ones and that have the status (NULL: any), in batches of 1,000, each committed; upgrade: those that a roll-out in force concerns meet it now, and not before their next event; affected: of how many that changes anything';
 
 CREATE FUNCTION wfproc.upgrade(id text, version int, at timestamptz = NULL)
     RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_upgrade';
@@ -550,7 +550,7 @@ CREATE FUNCTION wfproc.check_version(workflow text, version int, question text =
         OUT actions jsonb, OUT new_actions jsonb, OUT error text)
     RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_check_version';
 COMMENT ON FUNCTION wfproc.check_version(text, int, text, int) IS
-'rehearses a version: a row per instance and question. history: would its log replay the same under that version (same, differs, fails; where it first does not, with states and actions of both); upgrade: would an upgrade now succeed, and then what is due (same: it would). sample: that many instances, spread evenly; NULL: all. Writes nothing';
+'rehearses a version: a row per instance and question. history: would its log replay the same under that version? same: it would; differs: at first_seq it comes to another state or other actions; fails: there its handler raises, or the log does not hold; with states and actions of both. upgrade: would an upgrade now succeed, and then what is due? same: it would, to new_state, with new_actions of migrate functions; fails: it would be refused, or migrate or the handler would raise at first_seq. sample: that many instances, spread evenly; NULL: all. Writes nothing';
 
 CREATE FUNCTION wfproc.outcomes(workflow text, version int,
         OUT status text, OUT result jsonb, OUT new_status text, OUT new_result jsonb, OUT instances bigint, OUT example text)

@@ -84,7 +84,7 @@ SELECT wfproc.run();
 SELECT wfproc.state('plain-1');
 COMMIT;
 
-\echo '--- with helpers: no NOTICE; the order in which they are given does not matter'
+\echo '--- with helpers: no NOTICE of them; the order in which they are given does not matter'
 SET client_min_messages = notice;
 SELECT wfproc.define('fees', 'h', helpers => '{fee(int),fee(text),twice(int),fact(int),"pick(int,int[])"}');
 SELECT wfproc.define('fees', 'h', helpers => '{"pick(int,int[])",fact(int),helpers_test.twice(int),fee(text),fee(int)}');
@@ -394,7 +394,7 @@ BEGIN
     EXECUTE 'SELECT f09()';
     INSERT INTO t (a, b) VALUES (1, 2), (3, 4);
     IF 1 IN (1, 2) AND (f07) = 'x' AND EXISTS (SELECT FROM t AS f10 (a, b)) AND event = 'f11()' THEN
-        PERFORM wfproc.set_timer('f12()', '1 day'), digest('x', 'sha256'), count(*), now()::varchar(10), coalesce(f07, 'y');
+        PERFORM wfproc.set_timer('f12()', '1 day'), digest('x', 'sha256'), count(*), wfproc.now()::varchar(10), coalesce(f07, 'y');
         WITH f13 (a) AS (SELECT 1) SELECT a INTO f08 FROM f13 WHERE a > ALL (SELECT 1) AND event ~ 'x' GROUP BY ROLLUP (a);
     END IF;
     RAISE NOTICE 'f14() %', f07 USING HINT = 'f15()';
@@ -436,6 +436,41 @@ SHOW plpgsql.extra_errors;
 RESET plpgsql.extra_errors;
 RESET plpgsql.extra_warnings;
 SET client_min_messages = warning;
+
+\echo '--- the NOTICE: what the server gives another result of in a replay'
+CREATE SEQUENCE counted;
+CREATE FUNCTION when_asked() RETURNS timestamptz LANGUAGE sql RETURN clock_timestamp();
+CREATE FUNCTION age(p pair) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+CREATE FUNCTION turns_old(state jsonb, a int, b int) RETURNS jsonb LANGUAGE sql BEGIN ATOMIC
+    SELECT state || jsonb_build_object('t', LOCALTIMESTAMP, 'r', (SELECT max(random()) FROM (SELECT now()) x), 'u', CURRENT_USER);
+END;
+CREATE FUNCTION changes(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+    t timestamptz := now();
+    u uuid;
+BEGIN
+    t := greatest(t, current_timestamp, Now(), localtimestamp(0), transaction_timestamp(), statement_timestamp(), timeofday()::timestamptz);
+    IF payload ? 'x' AND current_date > '2024-01-01' THEN
+        u := gen_random_uuid();
+    END IF;
+    PERFORM random(), nextval('counted'), currval('counted'), age(t), localtime, current_time(1), txid_current(), pg_backend_pid(),
+            inet_client_addr(), version(), current_setting('TimeZone'), session_user, current_catalog, current_database(), pg_catalog.random(),
+            gen_random_bytes(3);
+    -- and what stays, or comes to nothing
+    PERFORM age(t, t), current_user, current_role, user, current_schema, to_char(t, 'YYYY'), date_trunc('day', t), set_config('x.y', 'z', true), pg_sleep(0),
+            pg_notify('x', 'y'), setseed(0), wfproc.random(), wfproc.uuid(), wfproc.now(), jsonb_build_object('a', 1), format('%s', 1), 'now()', generate_series(1, 2),
+            pg_advisory_xact_lock(1), f01();
+    RETURN state;
+END $$;
+RESET ROLE;
+SET ROLE regress_helpers_owner;
+SET search_path = helpers_test, public;
+SET client_min_messages = notice;
+SELECT wfproc.define('changes', 'changes', migrate => 'turns_old', helpers => '{when_asked(),f01(int)}');
+\echo 'as published already'
+SELECT wfproc.define('changes', 'changes', migrate => 'turns_old', helpers => '{when_asked(),f01(int)}');
+SET client_min_messages = warning;
+SET search_path = helpers_test;
 
 \echo '--- what is no helper'
 CREATE FUNCTION definer() RETURNS int LANGUAGE sql SECURITY DEFINER AS $$ SELECT 1 $$;

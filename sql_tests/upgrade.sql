@@ -398,6 +398,55 @@ FROM wfproc.instances WHERE workflow = 'asks' ORDER BY id;
 SELECT r.seq, r.event, r.actions FROM wfproc.replay('seq()') r ORDER BY 1;
 ROLLBACK;
 
+\echo '--- control_all(''upgrade''): who has no event coming meets a roll-out now'
+BEGIN;
+SET LOCAL wfproc.fake_now = '2030-01-01 00:00+00';
+SELECT wfproc.rollout('round', 3, '2030-01-01', from_version => 2) > 0, wfproc.rollout('round', 2, '2030-01-01', from_version => 3) > 0;
+SELECT wfproc.start('round', 'circle', version => 2), wfproc.run(), wfproc.send('circle', 'e') > 0;
+\echo 'roll-outs that go round in a circle: once for each event'
+SELECT wfproc.run(), version FROM wfproc.instances WHERE id = 'circle';
+SELECT log_of('circle');
+ROLLBACK;
+CREATE PROCEDURE until_true(condition text) LANGUAGE plpgsql AS $$
+DECLARE
+    give_up timestamptz := clock_timestamp() + interval '60 s';
+    met bool;
+BEGIN
+    LOOP
+        EXECUTE 'SELECT ' || condition INTO met;
+        EXIT WHEN met;
+        IF clock_timestamp() > give_up THEN RAISE 'waited in vain: %', condition; END IF;
+        COMMIT;
+    END LOOP;
+END $$;
+SELECT wfproc.define('idle', 'counts'), wfproc.define('idle', 'counts', migrate => 'turns'), wfproc.set_current_version('idle', 1);
+SELECT count(wfproc.start('idle', 'idle-' || n, attributes => jsonb_build_object('odd', n % 2 = 1))) FROM generate_series(1, 1003) n;
+SELECT wfproc.start('idle', 'idle-later', at => '2999-01-01') IS NOT NULL;
+CALL until_true($$ (SELECT count(*) = 1003 FROM wfproc.event e JOIN wfproc.instance i USING (instance_id) WHERE i.id LIKE 'idle-%') $$);
+\echo 'without a roll-out: nothing'
+CALL wfproc.control_all('upgrade', 'idle');
+SELECT wfproc.rollout('idle', 2, '2999-01-01') > 0;
+CALL wfproc.control_all('upgrade', 'idle');
+SELECT wfproc.rollout('idle', 2, attributes => '{"odd": true}') AS odd \gset
+CALL wfproc.control_all('upgrade', 'idle', '{"odd": false}');
+CALL wfproc.control_all('upgrade', 'idle');
+CALL until_true(format($$ (SELECT pending = 0 FROM wfproc.rollouts WHERE rollout_id = %s) $$, :odd));
+SELECT i.version, i.attributes, count(*) FROM wfproc.instances i WHERE i.workflow = 'idle' GROUP BY 1, 2 ORDER BY 1, 2;
+CALL wfproc.control_all('upgrade', 'idle');
+SELECT seq, event, payload - 'by' - 'rollout' FROM wfproc.history('idle-3') ORDER BY seq;
+\echo 'it stops after so many failures, and those that it did not get to stay as they are'
+SELECT count(wfproc.send('idle-' || n, 'e')) FROM generate_series(2, 40, 2) n;
+CALL until_true($$ (SELECT count(*) = 20 FROM wfproc.event e JOIN wfproc.instance i USING (instance_id) WHERE i.id LIKE 'idle-%' AND e.name = 'e') $$);
+SELECT wfproc.rollout('idle', 2, max_failures => 3) AS even \gset
+CALL wfproc.control_all('upgrade', 'idle', '{"odd": false}');
+CALL until_true(format($$ (SELECT status = 'stopped' FROM wfproc.rollouts WHERE rollout_id = %s) $$, :even));
+CALL until_true($$ NOT EXISTS (SELECT FROM wfproc.mailbox WHERE name = '$rollout') $$);
+SELECT count(*) FILTER (WHERE status = 'paused') BETWEEN 3 AND 6 AS few, bool_and(error LIKE 'upgrade to version 2: %') FILTER (WHERE status = 'paused') AS why,
+       bool_or(status = 'paused' AND version <> 1) AS none FROM wfproc.instances WHERE workflow = 'idle';
+SELECT bool_and((wfproc.verify(id)).ok) FROM wfproc.instances WHERE id LIKE 'idle-__';
+CALL wfproc.control_all('terminate', 'idle');
+CALL until_true($$ NOT EXISTS (SELECT FROM wfproc.instances WHERE workflow = 'idle' AND closed_at IS NULL) $$);
+
 \echo '--- bad input'
 SELECT try($$ SELECT wfproc.upgrade('nobody', 2) $$);
 SELECT wfproc.start('up', 'bad');

@@ -11,6 +11,8 @@
  * the user's types.  What the server has bound when the function was made, bodies in BEGIN ATOMIC and defaults of arguments, is
  * in pg_depend.  Strings that are executed cannot be seen, nor other languages.
  *
+ * What is the server's own, or an extension's, it names where the same call may have another result in a replay (changing.c).
+ *
  * A body that cannot be parsed is no error here: its steps will raise it.
  */
 #include "postgres.h"
@@ -44,9 +46,10 @@
 #include "utils/syscache.h"
 
 #include "callees.h"
-#include "errors.h"
+#include "changing.h"
 #include "code.h"
 #include "compat.h"
+#include "errors.h"
 #include "plwalk.h"
 
 /* a function or an operator that is called, from outside of the copies */
@@ -66,8 +69,18 @@ typedef struct Search
 	const WfCode *caller;		/* being read */
 	int			position;		/* of that */
 	List	   *callees;		/* of Callee * */
-	MemoryContext memory;		/* of that list */
+	List	   *changing;		/* of Changing * */
+	MemoryContext memory;		/* of those lists */
 } Search;
+
+/* a function that the server or an extension has, or a value that SQL has a word for, which is not the same in a replay */
+typedef struct Changing
+{
+	const WfCode *caller;
+	bool		maybe;
+	char	   *name;
+	const char *instead;		/* or NULL */
+} Changing;
 
 /*
  * Whether it comes with the server, with an extension or with the copy.
@@ -108,6 +121,62 @@ note(Search *search, Oid class, Oid object, bool maybe)
 	MemoryContextSwitchTo(old);
 }
 
+static void
+note_changing(Search *search, const char *name, const char *instead, bool maybe)
+{
+	MemoryContext old;
+	Changing   *changing;
+	ListCell   *lc;
+
+	foreach(lc, search->changing)
+	{
+		changing = lfirst(lc);
+		if (changing->caller == search->caller && strcmp(changing->name, name) == 0)
+		{
+			changing->maybe = changing->maybe && maybe;
+			return;
+		}
+	}
+	old = MemoryContextSwitchTo(search->memory);
+	changing = palloc(sizeof(Changing));
+	changing->caller = search->caller;
+	changing->maybe = maybe;
+	changing->name = pstrdup(name);
+	changing->instead = instead;
+	search->changing = lappend(search->changing, changing);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * A function that a call is of, or may be.
+ */
+static void
+note_function(Search *search, Oid function, bool maybe)
+{
+	const char *instead;
+
+	note(search, ProcedureRelationId, function, maybe);
+	if (wf_changing_function(function, &instead))
+	{
+		char	   *name = get_func_name(function);
+
+		note_changing(search, psprintf("%s()", name), instead, maybe);
+	}
+}
+
+/*
+ * A word of SQL's own.
+ */
+static void
+note_value(Search *search, const SQLValueFunction *value)
+{
+	const char *instead;
+	const char *name = wf_changing_value(value->op, &instead);
+
+	if (name != NULL)
+		note_changing(search, name, instead, false);
+}
+
 /*
  * The names of a call's named arguments, which come last.
  */
@@ -136,7 +205,7 @@ note_functions(Search *search, const FuncCall *call, bool procedure)
 
 	found = FuncnameGetCandidates(call->funcname, count, argument_names(call), !call->func_variadic, true, procedure, true);
 	for (FuncCandidateList candidate = found; candidate != NULL; candidate = candidate->next)
-		note(search, ProcedureRelationId, candidate->oid, found->next != NULL);
+		note_function(search, candidate->oid, found->next != NULL);
 }
 
 /*
@@ -165,6 +234,8 @@ walk(Node *node, void *arg)
 		note_functions(arg, (FuncCall *) node, false);
 	else if (IsA(node, A_Expr))
 		note_operators(arg, (A_Expr *) node);
+	else if (IsA(node, SQLValueFunction))
+		note_value(arg, (SQLValueFunction *) node);
 	return raw_expression_tree_walker(node, walk, arg);
 }
 
@@ -195,6 +266,25 @@ visit_query(const char *query, RawParseMode mode, void *arg)
 					(void) walk(raw->stmt, arg);
 		}
 	}
+}
+
+/*
+ * The same in a body that the server has bound.  Which of the users' functions it calls is in pg_depend.
+ */
+static bool
+walk_bound(Node *node, void *arg)
+{
+	const char *instead;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, walk_bound, arg, 0);
+	if (IsA(node, FuncExpr) && wf_changing_function(((FuncExpr *) node)->funcid, &instead))
+		note_changing(arg, psprintf("%s()", get_func_name(((FuncExpr *) node)->funcid)), instead, false);
+	else if (IsA(node, SQLValueFunction))
+		note_value(arg, (SQLValueFunction *) node);
+	return expression_tree_walker(node, walk_bound, arg);
 }
 
 /*
@@ -270,7 +360,9 @@ read_body(Search *search, Oid function)
 	language = ((Form_pg_proc) GETSTRUCT(tuple))->prolang;
 	read_dependencies(search, function);
 	set_own_path(tuple);
-	if (language == SQLlanguageId && heap_attisnull(tuple, Anum_pg_proc_prosqlbody, NULL))
+	if (!heap_attisnull(tuple, Anum_pg_proc_prosqlbody, NULL))
+		(void) walk_bound(stringToNode(get_text(tuple, Anum_pg_proc_prosqlbody)), search);
+	else if (language == SQLlanguageId)
 		visit_query(get_text(tuple, Anum_pg_proc_prosrc), RAW_PARSE_DEFAULT, search);
 	else if (language == get_language_oid("plpgsql", true))
 		wf_plwalk_expressions(function, visit_query, search);
@@ -422,7 +514,36 @@ report(Search *search, const char *workflow, int version)
 }
 
 /*
- * Says what a version that was just published calls outside of its copies, in one NOTICE; nothing where there is nothing.
+ * Names what changes by itself.
+ */
+static void
+report_changing(Search *search, const char *workflow, int version)
+{
+	int			level = NewGUCNestLevel();
+	StringInfoData detail;
+	ListCell   *lc;
+
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	initStringInfo(&detail);
+	foreach(lc, search->changing)
+	{
+		const Changing *changing = lfirst(lc);
+
+		appendStringInfo(&detail, "%s%s %s %s", detail.len > 0 ? "\n" : "", format_procedure(changing->caller->function),
+						 changing->maybe ? "may call" : "calls", changing->name);
+		if (changing->instead != NULL)
+			appendStringInfo(&detail, "; use %s", changing->instead);
+	}
+	AtEOXact_GUC(false, level);
+	ereport(NOTICE,
+			(errmsg("version %d of workflow \"%s\" calls functions whose result changes: a replay would differ", version, workflow),
+			 errdetail_internal("%s", detail.data),
+			 errhint("What a handler needs to know of the world belongs in payloads, or in the input.")));
+}
+
+/*
+ * Says what a version that was just published calls outside of its copies, and what would not be the same in a replay, in a
+ * NOTICE each; nothing where there is nothing.
  */
 void
 wf_callees_point_out(const WfWorkflow *workflow, int version, const List *codes, const char *search_path)
@@ -440,4 +561,6 @@ wf_callees_point_out(const WfWorkflow *workflow, int version, const List *codes,
 	read_bodies(&search, workflow, search_path);
 	if (search.callees != NIL)
 		report(&search, workflow->name, version);
+	if (search.changing != NIL)
+		report_changing(&search, workflow->name, version);
 }

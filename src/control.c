@@ -203,10 +203,10 @@ terminate_instance(const WfInstance *instance, const char *reason)
 }
 
 /*
- * Whether a cancel waits in the instance's mailbox.  All of that is read: from a process it may have any stamp.
+ * Whether an event of that name waits in the instance's mailbox.  All of that is read: it may have any stamp.
  */
 static bool
-cancel_waits(const WfInstance *instance)
+waits(const WfInstance *instance, const char *name)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	WfMailScan *scan = wf_mailbox_open(instance->instance_id, DT_NOBEGIN, snapshot);
@@ -216,7 +216,7 @@ cancel_waits(const WfInstance *instance)
 	while (!found && wf_mailbox_next(scan, &mail))
 	{
 		CHECK_FOR_INTERRUPTS();
-		found = strcmp(mail.event.name, "cancel") == 0;
+		found = strcmp(mail.event.name, name) == 0;
 	}
 	wf_mailbox_close(scan);
 	UnregisterSnapshot(snapshot);
@@ -233,7 +233,7 @@ cancel_by(const WfInstance *instance, const char *reason, int64 deadline_us)
 	WfOutlook	outlook;
 
 	foresee(instance, &outlook);
-	if (instance->cancelling || outlook.closing || cancel_waits(instance))
+	if (instance->cancelling || outlook.closing || waits(instance, "cancel"))
 		return false;
 	put(instance, "cancel", now, by_and_reason(reason));
 	if (deadline_us != NO_DEADLINE)
@@ -689,6 +689,27 @@ require_nonatomic(FunctionCallInfo fcinfo)
 				 errhint("To be part of a transaction: SELECT wfproc.cancel(id) FROM wfproc.instances WHERE ...")));
 }
 
+/*
+ * Lets it meet the roll-outs that are due, as its next event would: in its place, after what is due already.
+ */
+static bool
+upgrade_instance(const WfInstance *instance, const char *reason)
+{
+	TimestampTz now = wf_clock_now();
+	ListCell   *lc;
+
+	foreach(lc, wf_workflow_get(instance->workflow_id)->rollouts)
+	{
+		if (!wf_workflow_is_concerned(lfirst(lc), instance->version, instance->attributes, now))
+			continue;
+		if (waits(instance, "$rollout"))
+			return false;
+		put(instance, "$rollout", now, by_and_reason(reason));
+		return true;
+	}
+	return false;
+}
+
 static WfVerb
 get_verb(FunctionCallInfo fcinfo, int argno)
 {
@@ -702,7 +723,8 @@ get_verb(FunctionCallInfo fcinfo, int argno)
 		{"pause", pause_instance},
 		{"resume", resume_instance},
 		{"retry_now", retry_instance},
-		{"skip", skip_event}
+		{"skip", skip_event},
+		{"upgrade", upgrade_instance}
 	};
 	char	   *name;
 
@@ -713,8 +735,8 @@ get_verb(FunctionCallInfo fcinfo, int argno)
 			return verbs[i].verb;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("argument \"verb\" must be cancel, terminate, pause, resume, retry_now or skip, got \"%s\"", name),
-			 errhint("Each is the name of a function that does it to one instance.")));
+			 errmsg("argument \"verb\" must be cancel, terminate, pause, resume, retry_now, skip or upgrade, got \"%s\"", name),
+			 errhint("Each is the name of a function that does it to one instance; upgrade goes by the roll-outs in force.")));
 	return NULL;				/* not reached */
 }
 

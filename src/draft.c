@@ -437,21 +437,6 @@ handle_event(WfDraft *draft, WfOutput *output, WfMail *mail)
 }
 
 /*
- * Whether the roll-out concerns the process as it is now.
- */
-static bool
-is_concerned(const WfDraft *draft, const WfRollout *rollout, TimestampTz at)
-{
-	if (rollout->at > at || rollout->version == draft->fold.version)
-		return false;
-	if (rollout->from_version != 0 ? rollout->from_version != draft->fold.version : rollout->version < draft->fold.version)
-		return false;
-	return JB_ROOT_COUNT(rollout->attributes) == 0 ||
-		DatumGetBool(DirectFunctionCall2(jsonb_contains, JsonbPGetDatum(draft->row.attributes),
-										 JsonbPGetDatum(rollout->attributes)));
-}
-
-/*
  * Whether the roll-out has failed so often in this turn that it stops, which is written at the turn's end.
  */
 static bool
@@ -467,25 +452,35 @@ has_stopped(const WfOutput *output, const WfRollout *rollout)
 
 /*
  * A roll-out is an upgrade of each process before its first event that is stamped at or after it.  Returns whether mail met
- * one: then it stays, for the process has paused, is held, or has got mail that goes first.
+ * any: then it stays, for the process has paused, is held, or has got mail that goes first.
  */
-static bool
-roll_out(WfDraft *draft, WfOutput *output, const WfMail *mail)
+bool
+wf_draft_roll_out(WfDraft *draft, WfOutput *output, WfMail *mail)
 {
+	bool		met = false;
 	ListCell   *lc;
 
+	/* once: roll-outs may go round in a circle */
+	if (mail->met_rollouts || !draft->fold.started)
+		return false;
 	foreach(lc, draft->workflow->rollouts)
 	{
 		WfRollout  *rollout = lfirst(lc);
 
-		if (!draft->fold.started || !is_concerned(draft, rollout, mail->event.at) || has_stopped(output, rollout))
+		if (draft->broken || has_stopped(output, rollout) ||
+			!wf_workflow_is_concerned(rollout, draft->fold.version, draft->row.attributes, mail->event.at))
 			continue;
+		met = true;
 		output->depth = mail->depth;
-		if (!wf_draft_upgrade(draft, output, wf_letter_rollout(output, draft, rollout)) && !wf_draft_is_held(draft))
-			output->rollout_failures = lappend_int(output->rollout_failures, rollout->rollout_id);
-		return true;
+		if (!wf_draft_upgrade(draft, output, wf_letter_rollout(output, draft, rollout)))
+		{
+			if (!wf_draft_is_held(draft))
+				output->rollout_failures = lappend_int(output->rollout_failures, rollout->rollout_id);
+			return true;
+		}
 	}
-	return false;
+	mail->met_rollouts = true;
+	return met;
 }
 
 /*
@@ -497,7 +492,7 @@ wf_draft_handle(WfDraft *draft, WfOutput *output)
 	WfMail	   *mail = wf_inbox_next(draft, output->now);
 
 	if (!WF_IS_ENGINE_EVENT(mail->event.name))
-		return !roll_out(draft, output, mail) && handle_event(draft, output, mail);
+		return !wf_draft_roll_out(draft, output, mail) && handle_event(draft, output, mail);
 	wf_draft_obey(draft, output, mail);
 	return false;
 }

@@ -294,6 +294,8 @@ wf_draft_obey(WfDraft *draft, WfOutput *output, WfMail *mail)
 		redact(draft, output, mail);
 	else if (strcmp(name, "$monitor") == 0 || strcmp(name, "$demonitor") == 0)
 		(void) wf_draft_link(draft, output, WF_LINK_MONITOR, mail->event.sender, strcmp(name, "$monitor") == 0);
+	else if (strcmp(name, "$rollout") == 0)
+		(void) wf_draft_roll_out(draft, output, mail);
 	else if (strcmp(name, "$snapshot") == 0)
 		/* of the state as it is now */
 		draft->stopped = draft->wants_snapshot = !draft->broken;

@@ -13,6 +13,7 @@ extern void wf_draft_bury(WfDraft *draft, WfOutput *output, WfMail *mail, const 
 extern void wf_draft_finish_mail(WfDraft *draft, WfOutput *output, WfMail *mail);
 extern void wf_draft_close(WfDraft *draft, WfOutput *output, WfStatus status, Jsonb *result, const char *error);
 extern void wf_draft_pause(WfDraft *draft, WfOutput *output, const char *reason);
+extern bool wf_draft_roll_out(WfDraft *draft, WfOutput *output, WfMail *mail);
 
 /* draft_actions.c */
 extern void wf_draft_carry_out(WfDraft *draft, WfOutput *output, WfMail *mail, const List *actions);

@@ -35,6 +35,7 @@ typedef struct WfMail
 								 * WF_NOT_POSTPONED */
 	bool		rewrite;		/* its row, if any, is to be written anew */
 	bool		row_postponed;	/* its row says that it is postponed */
+	bool		met_rollouts;	/* in this turn */
 	char	   *timer;			/* its name, or NULL: no timer */
 	char	   *state_key;		/* whose change cancels the timer, or NULL */
 	WfEvent		event;

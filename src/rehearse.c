@@ -191,7 +191,8 @@ is_withdrawn(const WfRerun *rerun, const WfMail *mail, Jsonb *state)
 static bool
 is_end(const WfMail *mail)
 {
-	return strcmp(mail->event.name, "$terminate") == 0 || strcmp(mail->event.name, "$upgrade") == 0;
+	return strcmp(mail->event.name, "$terminate") == 0 || strcmp(mail->event.name, "$upgrade") == 0 ||
+		strcmp(mail->event.name, "$rollout") == 0;
 }
 
 /*

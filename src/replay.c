@@ -23,6 +23,8 @@
 #include "replay.h"
 #include "snapshot.h"
 
+#define DIGEST_DIFFERS "digest differs"
+
 /*
  * A fold under way.  A step's result is in one memory context while the state that it came from is in the other.
  */
@@ -166,7 +168,7 @@ fold_row(Replay *replay, const WfLogRow *row, List **actions)
 	}
 	replay->differs = digest != row->digest;
 	if (replay->differs)
-		diverge(replay, row->seq, "digest differs");
+		diverge(replay, row->seq, DIGEST_DIFFERS);
 	else if (!replay->one_version && wf_process_accepted_state(&event) != NULL)
 		memset(replay->divergence, 0, sizeof(WfDivergence));
 	memcpy(after.hash, row->hash, WF_SHA256_LEN);
@@ -542,6 +544,16 @@ wf_replay_on(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot
 }
 
 /*
+ * What to ask where the code leads elsewhere for no reason that is seen here; else nothing.
+ */
+const char *
+wf_replay_question(const WfDivergence *divergence)
+{
+	return strcmp(divergence->reason, DIGEST_DIFFERS) == 0 ?
+		": does the handler use the clock, random values, or tables that have changed?" : "";
+}
+
+/*
  * Raises where a replay and the log have parted: WF001, or the code's problem.
  */
 void
@@ -554,8 +566,8 @@ wf_replay_require(const WfInstance *instance, const WfDivergence *divergence)
 	if (divergence->seq != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_WF_DIVERGED),
-				 errmsg("replay of instance \"%s\" differs from its log at seq %lld: %s",
-						instance->id, (long long) divergence->seq, divergence->reason),
+				 errmsg("replay of instance \"%s\" differs from its log at seq %lld: %s%s",
+						instance->id, (long long) divergence->seq, divergence->reason, wf_replay_question(divergence)),
 				 errhint("wfproc.verify() checks the whole log, wfproc.replay() shows each step.")));
 }
 

@@ -50,6 +50,7 @@ extern void wf_replay_upto(WfWorkflow *workflow, const WfInstance *instance, Sna
 extern void wf_replay_on(WfWorkflow *workflow, const WfInstance *instance, Snapshot snapshot, int64 upto,
 						 WfReplayVisitor visitor, void *arg, WfFold *fold, WfDivergence *divergence);
 extern WfVersion *wf_replay_version(WfWorkflow *workflow, int number);
+extern const char *wf_replay_question(const WfDivergence *divergence);
 extern void wf_replay_require(const WfInstance *instance, const WfDivergence *divergence);
 extern void wf_replay_under(WfWorkflow *workflow, WfVersion *version, const WfInstance *instance, Snapshot snapshot,
 							int64 upto, WfReplayVisitor visitor, void *arg, WfFold *fold, WfDivergence *divergence);

@@ -184,7 +184,8 @@ load_fold(WfTurn *turn, WfDraft *draft)
 	let_go(draft);
 	if (divergence.seq == 0)
 		return;
-	wf_draft_break(draft, psprintf("diverged at seq " INT64_FORMAT ": %s", divergence.seq, divergence.reason));
+	wf_draft_break(draft, psprintf("diverged at seq " INT64_FORMAT ": %s%s", divergence.seq, divergence.reason,
+								   wf_replay_question(&divergence)));
 	draft->acceptable = divergence.stuck_seq == 0 && draft->fold.started;
 }
 

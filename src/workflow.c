@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "utils/fmgrprotos.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
@@ -350,4 +351,18 @@ wf_workflow_version_of_row(WfWorkflow *workflow, int version)
 	found->problem = psprintf("version %d does not exist", version);
 	found->problem_code = ERRCODE_UNDEFINED_OBJECT;
 	return found;
+}
+
+/*
+ * Whether a roll-out concerns an instance that has come to a stamp.
+ */
+bool
+wf_workflow_is_concerned(const WfRollout *rollout, int version, const Jsonb *attributes, TimestampTz at)
+{
+	if (rollout->at > at || rollout->version == version)
+		return false;
+	if (rollout->from_version != 0 ? rollout->from_version != version : rollout->version < version)
+		return false;
+	return JB_ROOT_COUNT(rollout->attributes) == 0 ||
+		DatumGetBool(DirectFunctionCall2(jsonb_contains, JsonbPGetDatum(attributes), JsonbPGetDatum(rollout->attributes)));
 }

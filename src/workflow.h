@@ -83,6 +83,7 @@ typedef struct WfWorkflow
 	List	   *rollouts;		/* of WfRollout *: those in force, by stamp */
 } WfWorkflow;
 
+extern bool wf_workflow_is_concerned(const WfRollout *rollout, int version, const Jsonb *attributes, TimestampTz at);
 extern void wf_workflow_init(void);
 extern void wf_workflow_refresh(void);
 extern void wf_workflow_changed(void);
