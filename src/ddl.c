@@ -6,6 +6,8 @@
  * that must be alone in it: DROP DATABASE, its RENAME and SET TABLESPACE, and CREATE DATABASE with it as template.  The
  * server waits five seconds for others to leave, but asks none but autovacuum to.
  *
+ * Our tables take no triggers: rows are written without an executor in between (rows.c), so they would not fire.
+ *
  * The hooks are there only where the library is preloaded: then in every session, whichever database it is connected to and
  * whether or not the extension is installed there.
  */
@@ -15,13 +17,17 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_trigger.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
+#include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
@@ -30,6 +36,7 @@
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -72,6 +79,46 @@ is_our_extension(Oid extension)
 	return ours;
 }
 
+/*
+ * The table of a trigger that has just been made.
+ */
+static Oid
+table_of_trigger(Oid trigger)
+{
+	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			table;
+
+	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(trigger));
+	scan = systable_beginscan(rel, TriggerOidIndexId, true, SnapshotSelf, 1, &key);
+	tuple = systable_getnext(scan);
+	table = HeapTupleIsValid(tuple) ? ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid : InvalidOid;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return table;
+}
+
+/*
+ * Whoever makes a trigger on a table of ours would wait in vain, and a tool that copies a table and follows its changes by
+ * one would put a table in its place from which events are missing.
+ */
+static void
+refuse_trigger(Oid trigger)
+{
+	Oid			table = table_of_trigger(trigger);
+	Oid			extension = getExtensionOfObject(RelationRelationId, table);
+
+	if (creating_extension || !OidIsValid(extension) || !is_our_extension(extension))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("table wfproc.%s can have no triggers", get_rel_name(table)),
+			 errdetail("Its rows are written without an executor, and triggers would not fire."),
+			 errhint("pg_repack and the like need them and cannot be used for it; VACUUM FULL and CLUSTER can. README says how to be told of what happens to instances.")));
+}
+
 static void
 on_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *arg)
 {
@@ -81,6 +128,8 @@ on_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_i
 		return;
 	if (class_id == DatabaseRelationId)
 		databases_changed = true;
+	else if (class_id == TriggerRelationId && access == OAT_POST_CREATE && !((ObjectAccessPostCreate *) arg)->is_internal)
+		refuse_trigger(object_id);
 	else if (class_id == ExtensionRelationId && is_our_extension(object_id))
 		extension_changed = true;
 }

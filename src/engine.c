@@ -45,9 +45,12 @@
 #define MAX_INSTANCES 2000
 /* one piece of passivation */
 #define PASSIVATE_MAX 1000
-/* how long an instance waits whose turn fails, and one whose mail somebody has in hand */
+/* how long an instance waits whose turn fails, for somebody else's lock or not, and one whose mail somebody has in hand */
 #define FAILED_DELAY_US (5 * USECS_PER_SEC)
+#define LOCKED_DELAY_US (100 * 1000)
 #define CONFLICT_DELAY_US (20 * 1000)
+/* shortest time between two lines in the log that speak of locks */
+#define LOCKED_TELL_US (10 * USECS_PER_SEC)
 
 typedef struct Sweep
 {
@@ -65,6 +68,7 @@ typedef struct Engine
 	Sweep		sweep;
 	uint64		shards;			/* run()'s */
 	int			single;			/* so many turns take one instance only */
+	TimestampTz told_at;		/* when the log was told of locks */
 } Engine;
 
 static Engine *worker_engine = NULL;
@@ -203,13 +207,42 @@ init_turn(WfTurn *turn, Engine *engine, bool worker, uint64 shards, int max_even
 }
 
 /*
+ * Whether a turn has failed for what others had locked for too long: a catalog or a table of somebody's, for ours are locked
+ * before it begins (gate.c).
+ */
+static bool
+is_locked(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
+}
+
+/*
+ * Says that a turn was rolled back; of locks not each time, for such turns follow each other.
+ */
+static void
+tell_of_failure(Engine *engine, const WfTurn *turn, const ErrorData *error)
+{
+	bool		harmless = is_locked(error) || error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+
+	if (is_locked(error))
+	{
+		if (engine->told_at > turn->now - LOCKED_TELL_US && engine->told_at <= turn->now)
+			return;
+		engine->told_at = turn->now;
+	}
+	ereport(harmless ? LOG : WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("wfproc: a turn of %d instances was rolled back: %s", turn->taken_count, error->message),
+			 errdetail("Their events stay in the mailbox and are handled again.")));
+}
+
+/*
  * A turn of the worker has failed, and is rolled back.  What is known of those who were in it is forgotten where it may be
  * the cause.  A cancel may come again, too, with the same instance.
  */
 static void
 recover(Engine *engine, WfTurn *turn, const ErrorData *error)
 {
-	bool		cancelled = error->sqlerrcode == ERRCODE_QUERY_CANCELED;
 
 	wf_registry_count_turn(0, true, error->message);
 	if (wf_turn_conflict != 0)
@@ -217,14 +250,12 @@ recover(Engine *engine, WfTurn *turn, const ErrorData *error)
 		wf_turn_put_back(turn, wf_turn_conflict, wf_clock_now() + CONFLICT_DELAY_US);
 		return;
 	}
-	ereport(cancelled ? LOG : WARNING,
-			(errcode(error->sqlerrcode),
-			 errmsg("wfproc: a turn of %d instances was rolled back: %s", turn->taken_count, error->message),
-			 errdetail("Their events stay in the mailbox and are handled again.")));
-	for (int i = 0; i < turn->ready_count && !cancelled; i++)
+	tell_of_failure(engine, turn, error);
+	for (int i = 0; i < turn->ready_count && !cancelled && !is_locked(error); i++)
 		wf_resident_drop(engine->residents, turn->ready[i].instance_id);
 	if (turn->taken_count == 1)
-		wf_turn_put_back(turn, turn->ready[0].instance_id, turn->now + FAILED_DELAY_US);
+		wf_turn_put_back(turn, turn->ready[0].instance_id,
+						 wf_clock_now() + (is_locked(error) ? LOCKED_DELAY_US : FAILED_DELAY_US));
 	else
 	{
 		wf_turn_put_back(turn, 0, 0);

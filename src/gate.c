@@ -6,6 +6,11 @@
  *
  * Shards: one holder each.  The tag is our row of pg_extension with objsubid = shard + 1: visible in pg_locks, and out of
  * reach of pg_advisory_unlock_all(), which a handler may call.  What a rollback does to them: see worker.c.
+ *
+ * Tables: who acts for shards locks all that a turn writes before the first row is read, in the mode in which it will be
+ * written, to the end of the transaction.  So no table is rewritten between reading and writing: VACUUM FULL and CLUSTER
+ * move rows, ALTER TABLE may do worse to who reads with an older snapshot.  And nothing in the middle of a turn waits for
+ * such a statement.
  */
 #include "postgres.h"
 
@@ -35,6 +40,33 @@ wf_gate_enter(void)
 	if (!wf_catalog_exists() || wf_catalog_extension() != extension)
 		return false;
 	return strcmp(wf_catalog_version(), WF_EXTENSION_VERSION) == 0;
+}
+
+/*
+ * Locks the tables.  Waits for one while none of the others is held, so that who locks several is in no deadlock with us.
+ */
+void
+wf_gate_lock_tables(void)
+{
+	static const WfRelation tables[] = {
+		WF_MAILBOX, WF_EVENT, WF_INSTANCE, WF_SNAPSHOT, WF_KEPT_SNAPSHOT, WF_LINK, WF_IDEMPOTENCY, WF_DEAD_LETTER, WF_ROLLOUT
+	};
+	int			locked = 0;
+
+	while (locked < lengthof(tables))
+	{
+		Oid			table = wf_catalog_oid(tables[locked]);
+
+		if (ConditionalLockRelationOid(table, RowExclusiveLock))
+		{
+			locked++;
+			continue;
+		}
+		while (locked > 0)
+			UnlockRelationOid(wf_catalog_oid(tables[--locked]), RowExclusiveLock);
+		LockRelationOid(table, RowExclusiveLock);
+		UnlockRelationOid(table, RowExclusiveLock);
+	}
 }
 
 static void
@@ -69,8 +101,8 @@ wf_gate_release_shard(int shard)
 }
 
 /*
- * Takes, for this transaction, all shards that nobody else holds, and returns them, a bit each.  A worker whose transaction
- * was rolled back is without its locks for a moment, but still claims its shards.
+ * Takes, for this transaction, all shards that nobody else holds, and returns them, a bit each; with the tables, for which it
+ * waits.  A worker whose transaction was rolled back is without its locks for a moment, but still claims its shards.
  */
 uint64
 wf_gate_take_free_shards(void)
@@ -78,6 +110,7 @@ wf_gate_take_free_shards(void)
 	uint64		locked = 0;
 	uint64		claimed;
 
+	wf_gate_lock_tables();
 	for (int shard = 0; shard < WF_SHARDS; shard++)
 		if (wf_gate_try_shard(shard, false))
 			locked |= UINT64CONST(1) << shard;

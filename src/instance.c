@@ -147,16 +147,14 @@ read_tuple(HeapTuple tuple, TupleDesc desc, WfInstance *instance)
 }
 
 static bool
-read_by(WfRelation index, ScanKey key, Snapshot snapshot, WfInstance *instance)
+read_by(Relation rel, WfRelation index, ScanKey key, Snapshot snapshot, WfInstance *instance)
 {
-	Relation	rel = wf_rows_open(WF_INSTANCE, AccessShareLock, COLUMNS);
 	SysScanDesc scan = systable_beginscan(rel, wf_catalog_oid(index), true, snapshot, 1, key);
 	HeapTuple	tuple = systable_getnext(scan);
 
 	if (HeapTupleIsValid(tuple))
 		read_tuple(tuple, RelationGetDescr(rel), instance);
 	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
 	return HeapTupleIsValid(tuple);
 }
 
@@ -167,14 +165,17 @@ read_by(WfRelation index, ScanKey key, Snapshot snapshot, WfInstance *instance)
 bool
 wf_instance_find(const char *id, WfInstance *instance)
 {
+	/* locked first: what is rewritten meanwhile an older snapshot may not see */
+	Relation	rel = wf_rows_open(WF_INSTANCE, AccessShareLock, COLUMNS);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	ScanKeyData key;
 	bool		found;
 
 	/* the column's collation is "C", which is what this takes */
 	ScanKeyInit(&key, COL_ID, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(id));
-	found = read_by(WF_INSTANCE_ID_KEY, &key, snapshot, instance);
+	found = read_by(rel, WF_INSTANCE_ID_KEY, &key, snapshot, instance);
 	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
 	return found;
 }
 
@@ -184,10 +185,14 @@ wf_instance_find(const char *id, WfInstance *instance)
 bool
 wf_instance_read(int64 instance_id, Snapshot snapshot, WfInstance *instance)
 {
+	Relation	rel = wf_rows_open(WF_INSTANCE, AccessShareLock, COLUMNS);
 	ScanKeyData key;
+	bool		found;
 
 	ScanKeyInit(&key, COL_INSTANCE_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(instance_id));
-	return read_by(WF_INSTANCE_PKEY, &key, snapshot, instance);
+	found = read_by(rel, WF_INSTANCE_PKEY, &key, snapshot, instance);
+	table_close(rel, AccessShareLock);
+	return found;
 }
 
 /*

@@ -3,8 +3,9 @@
  *
  * Rows are inserted by anybody, in the sender's transaction, and deleted by the holder of the instance's shard (record.c)
  * or by who takes an event back (api.c); never updated.  Timers are written by the holder alone.  A turn deletes by TID
- * without waiting: the caller keeps the snapshot that a mail was read with registered until then, since only that keeps
- * VACUUM from giving the TID to another row (and what is toasted cannot be deleted without one).
+ * without waiting.  Two things keep the TID that row's until then: the table's lock, taken before the mail was read (gate.c),
+ * for a rewrite of the table moves every row; and the snapshot that it was read with, still registered, for VACUUM gives
+ * the places of what is gone to others (and what is toasted cannot be deleted without one).
  *
  * Mail is handled in the order of (at, origin, mail_id): of one stamp, what comes from outside is handled before what
  * processes have made, whether that has a row already or is handed over in memory.  mail_id gives the rest an order,
@@ -289,6 +290,16 @@ int
 wf_mailbox_read(int64 instance_id, TimestampTz from, TimestampTz upto, int max, Size max_bytes, Snapshot snapshot,
 				WfMail **mails, TimestampTz *next_at)
 {
+	return wf_mailbox_read_on(instance_id, from, 0, upto, max, max_bytes, snapshot, mails, next_at);
+}
+
+/*
+ * The same without the first "skip" of stamp "from", which were read before.
+ */
+int
+wf_mailbox_read_on(int64 instance_id, TimestampTz from, int skip, TimestampTz upto, int max, Size max_bytes, Snapshot snapshot,
+				   WfMail **mails, TimestampTz *next_at)
+{
 	WfMailScan *scan = wf_mailbox_open(instance_id, from, snapshot);
 	Datum		values[COLUMNS];
 	bool		nulls[COLUMNS];
@@ -303,6 +314,8 @@ wf_mailbox_read(int64 instance_id, TimestampTz from, TimestampTz upto, int max, 
 	{
 		TimestampTz at = DatumGetTimestampTz(values[COL_AT - 1]);
 
+		if (skip-- > 0)
+			continue;
 		bytes += row_bytes(values, nulls);
 		if (count == max || at > upto || (max_bytes > 0 && count > 0 && bytes > max_bytes))
 		{
@@ -387,35 +400,57 @@ find_mail(int64 instance_id, int64 mail_id, Snapshot snapshot, WfMail *mail)
 bool
 wf_mailbox_find(int64 instance_id, int64 mail_id, WfMail *mail)
 {
+	/* locked first: what is rewritten meanwhile an older snapshot may not see */
+	Relation	rel = wf_rows_open(WF_MAILBOX, AccessShareLock, COLUMNS);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	bool		found = find_mail(instance_id, mail_id, snapshot, mail);
 
 	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
 	return found;
 }
 
-static TM_Result
+/*
+ * Whether the row at a mail's place is that mail's.  It is, as long as callers keep the table locked and a snapshot
+ * registered since they have read it; else another event would be lost here, and nobody would know.
+ */
+static bool
+is_in_place(Relation rel, const WfMail *mail)
+{
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	ItemPointerData tid = mail->tid;
+	bool		isnull;
+	bool		result;
+
+	result = table_tuple_fetch_row_version(rel, &tid, SnapshotAny, slot) &&
+		DatumGetInt64(slot_getattr(slot, COL_INSTANCE_ID, &isnull)) == mail->instance_id &&
+		DatumGetInt64(slot_getattr(slot, COL_MAIL_ID, &isnull)) == mail->event.mail_id;
+	ExecDropSingleTupleTableSlot(slot);
+	return result;
+}
+
+static bool
 delete_by_tid(const WfMail *mail, bool wait)
 {
 	Relation	rel = wf_rows_open(WF_MAILBOX, RowExclusiveLock, COLUMNS);
 	ItemPointerData tid = mail->tid;
 	TM_FailureData tmfd;
-	TM_Result	result = table_tuple_delete(rel, &tid, GetCurrentCommandId(true), InvalidSnapshot, InvalidSnapshot,
-											wait, &tmfd, false);
+	bool		deleted = is_in_place(rel, mail) &&
+		table_tuple_delete(rel, &tid, GetCurrentCommandId(true), InvalidSnapshot, InvalidSnapshot, wait, &tmfd, false) == TM_Ok;
 
 	table_close(rel, NoLock);
-	return result;
+	return deleted;
 }
 
 /*
- * Deletes a mail that was read with a snapshot that is still registered.  Does not wait: where another transaction has
- * taken it, or is about to, says so.
+ * Deletes a mail that was read with a snapshot that is still registered, under the table's lock (gate.c), which is still
+ * held.  Does not wait: where another transaction has taken it, or is about to, says so.
  */
 WfMailGone
 wf_mailbox_delete(const WfMail *mail)
 {
 	Assert(WF_HAVE_SNAPSHOT());
-	return delete_by_tid(mail, false) == TM_Ok ? WF_MAIL_DELETED : WF_MAIL_CONFLICT;
+	return delete_by_tid(mail, false) ? WF_MAIL_DELETED : WF_MAIL_CONFLICT;
 }
 
 /*
@@ -425,10 +460,13 @@ wf_mailbox_delete(const WfMail *mail)
 bool
 wf_mailbox_take(int64 instance_id, int64 mail_id, WfMail *mail)
 {
+	/* locked first: what was found must still be there when it is deleted */
+	Relation	rel = wf_rows_open(WF_MAILBOX, RowExclusiveLock, COLUMNS);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	bool		taken = find_mail(instance_id, mail_id, snapshot, mail) && delete_by_tid(mail, true) == TM_Ok;
+	bool		taken = find_mail(instance_id, mail_id, snapshot, mail) && delete_by_tid(mail, true);
 
 	UnregisterSnapshot(snapshot);
+	table_close(rel, NoLock);
 	if (taken)
 		CommandCounterIncrement();
 	return taken;
@@ -461,9 +499,9 @@ wf_mailbox_remove(int64 instance_id, const WfPlace *place, Snapshot snapshot)
 	 */
 	if (HeapTupleIsValid(tuple) && systable_recheck_tuple(scan, tuple))
 	{
-		WfMail		mail = {.tid = tuple->t_self};
+		WfMail		mail = {.instance_id = instance_id,.tid = tuple->t_self,.event.mail_id = place->mail_id};
 
-		removed = delete_by_tid(&mail, false) == TM_Ok;
+		removed = delete_by_tid(&mail, false);
 	}
 	systable_endscan(scan);
 	table_close(rel, NoLock);

@@ -75,6 +75,8 @@ extern void wf_mailbox_close(WfMailScan *scan);
 
 extern int	wf_mailbox_read(int64 instance_id, TimestampTz from, TimestampTz upto, int max, Size max_bytes,
 							Snapshot snapshot, WfMail **mails, TimestampTz *next_at);
+extern int	wf_mailbox_read_on(int64 instance_id, TimestampTz from, int skip, TimestampTz upto, int max, Size max_bytes,
+							   Snapshot snapshot, WfMail **mails, TimestampTz *next_at);
 
 /* called for each mail that a look through a shard finds */
 typedef void (*WfDueCallback) (int64 instance_id, TimestampTz at, void *arg);

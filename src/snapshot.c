@@ -263,16 +263,16 @@ wf_snapshot_store_kept(int64 instance_id, const WfKept *kept)
 void
 wf_snapshot_forget(int64 instance_id, int64 from)
 {
+	Relation	rel = wf_rows_open(WF_KEPT_SNAPSHOT, RowExclusiveLock, COLUMNS);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	WfKeptScan *scan = wf_snapshot_open_kept(instance_id, from, PG_INT64_MAX, snapshot);
-	Relation	rel = wf_rows_open(WF_KEPT_SNAPSHOT, RowExclusiveLock, COLUMNS);
 	WfFold		fold;
 
 	while (wf_snapshot_next_kept(scan, ForwardScanDirection, &fold))
 		CatalogTupleDelete(rel, &scan->tuple->t_self);
-	table_close(rel, NoLock);
 	wf_snapshot_close_kept(scan);
 	UnregisterSnapshot(snapshot);
+	table_close(rel, NoLock);
 	CommandCounterIncrement();
 }
 

@@ -191,6 +191,17 @@ enter_gate(void)
 	return wf_catalog_extension() == my_extension;
 }
 
+/*
+ * What rewrites a table of ours may take long, too, and there is as little to do until it is over.
+ */
+static void
+lock_tables(void)
+{
+	LockTimeout = 0;
+	wf_gate_lock_tables();
+	LockTimeout = LOCK_TIMEOUT_MS;
+}
+
 static void
 leave_at_gate(void)
 {
@@ -253,6 +264,7 @@ wf_worker_begin(void)
 		leave_at_gate();
 	if (locks_lost)
 		retake_shards();
+	lock_tables();
 }
 
 void
