@@ -68,6 +68,7 @@ typedef struct Engine
 	Sweep		sweep;
 	uint64		shards;			/* run()'s */
 	int			single;			/* so many turns take one instance only */
+	TimestampTz cut_at;			/* where the last turn had to stop reading */
 	TimestampTz told_at;		/* when the log was told of locks */
 } Engine;
 
@@ -80,6 +81,7 @@ create_engine(MemoryContext parent, bool worker)
 	Engine	   *engine = MemoryContextAllocZero(memory, sizeof(Engine));
 
 	engine->memory = memory;
+	engine->cut_at = DT_NOEND;
 	engine->turn_memory = AllocSetContextCreate(memory, "wfproc turn", worker ? TURN_MEMORY_KEPT : 0,
 												1024 * 1024, Max(TURN_MEMORY_KEPT, ALLOCSET_DEFAULT_MAXSIZE));
 	engine->scheduler = wf_scheduler_create(memory);
@@ -202,6 +204,7 @@ init_turn(WfTurn *turn, Engine *engine, bool worker, uint64 shards, int max_even
 	turn->max_events = max_events;
 	turn->before = frontier(&engine->sweep);
 	turn->unswept = engine->sweep.shards;
+	turn->cut_at = engine->cut_at;
 	turn->single = engine->single > 0;
 	turn->max_instances = turn->single ? 1 : Min(max_events, MAX_INSTANCES);
 }
@@ -243,6 +246,7 @@ tell_of_failure(Engine *engine, const WfTurn *turn, const ErrorData *error)
 static void
 recover(Engine *engine, WfTurn *turn, const ErrorData *error)
 {
+	bool		cancelled = error->sqlerrcode == ERRCODE_QUERY_CANCELED;
 
 	wf_registry_count_turn(0, true, error->message);
 	if (wf_turn_conflict != 0)
@@ -276,6 +280,7 @@ turn_transaction(Engine *engine, WfTurn *turn)
 	wf_worker_commit();
 	wf_handler_keep_settings();
 	wf_turn_settle(turn);
+	engine->cut_at = turn->cut_at;
 	wf_registry_count_turn(handled, false, NULL);
 	if (engine->single > 0)
 		engine->single--;
@@ -495,6 +500,7 @@ run_turns(Engine *engine, int64 max_events)
 		init_turn(&turn, engine, false, engine->shards, batch);
 		handled += wf_turn_run(&turn);
 		wf_turn_settle(&turn);
+		engine->cut_at = turn.cut_at;
 		MemoryContextReset(engine->turn_memory);
 	}
 	return handled;

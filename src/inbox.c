@@ -9,9 +9,10 @@
 
 #include "inbox.h"
 
-/* of the mailbox, at one time: grows while a turn comes back for more */
+/* of the mailbox, at one time: grows while a turn comes back for more, but not beyond that memory */
 #define FIRST_PORTION 8
 #define LAST_PORTION 256
+#define PORTION_BYTES ((Size) 8 * 1024 * 1024)
 /* control events */
 #define MAX_CONTROL 100
 /* mail with older stamps than start's that is looked through */
@@ -294,20 +295,11 @@ was_taken(const WfDraft *draft, const WfMail *mail)
 }
 
 /*
- * The first event of an instance is start, whatever older stamps its other mail has; unless the deadline of a cancel has
- * passed before.
+ * Of one that has not started: its start, and the deadline of a cancel.
  */
 static void
-read_start(WfDraft *draft, const WfOutput *output)
+look_for_start(WfDraft *draft, WfMail *mails, int count)
 {
-	TimestampTz next_at;
-	WfMail	   *mails;
-	int			count = wf_mailbox_read(draft->instance_id, WF_NO_STAMP, draft->row.started_at, MAX_BEFORE_START, 0,
-										output->snapshot, &mails, &next_at);
-
-	if (count == MAX_BEFORE_START)
-		count = wf_mailbox_read(draft->instance_id, draft->row.started_at, draft->row.started_at, 1, 0, output->snapshot,
-								&mails, &next_at);
 	for (int i = 0; i < count; i++)
 	{
 		if (was_taken(draft, &mails[i]))
@@ -316,6 +308,27 @@ read_start(WfDraft *draft, const WfOutput *output)
 			draft->urgent = &mails[i];
 		if (strcmp(mails[i].event.name, "start") == 0)
 			draft->start = &mails[i];
+	}
+}
+
+/*
+ * The first event of an instance is start, whatever older stamps its other mail has; unless the deadline of a cancel has
+ * passed before.
+ */
+static void
+read_start(WfDraft *draft, const WfOutput *output)
+{
+	TimestampTz next_at;
+	WfMail	   *mails;
+	int			count = wf_mailbox_read(draft->instance_id, WF_NO_STAMP, draft->row.started_at, MAX_BEFORE_START,
+										PORTION_BYTES, output->snapshot, &mails, &next_at);
+
+	look_for_start(draft, mails, count);
+	if (draft->start == NULL && next_at <= draft->row.started_at)
+	{
+		count = wf_mailbox_read(draft->instance_id, draft->row.started_at, draft->row.started_at, 1, 0, output->snapshot,
+								&mails, &next_at);
+		look_for_start(draft, mails, count);
 	}
 	if (draft->start == NULL)
 		/* not seen by this snapshot: its wake-up is to come */
@@ -329,17 +342,17 @@ static void
 read_portion(WfDraft *draft, const WfOutput *output)
 {
 	TimestampTz from = draft->unread_at;
-	int			skip = draft->ties;
 	int			count;
 
 	draft->portion = draft->portion == 0 ? FIRST_PORTION : Min(draft->portion * 2, LAST_PORTION);
-	count = wf_mailbox_read(draft->instance_id, from, output->now, draft->portion + skip, 0, output->snapshot,
-							&draft->mails, &draft->unread_at);
-	draft->ties = 0;
+	count = wf_mailbox_read_on(draft->instance_id, from, draft->ties, output->now, draft->portion, PORTION_BYTES,
+							   output->snapshot, &draft->mails, &draft->unread_at);
+	if (draft->unread_at != from)
+		draft->ties = 0;
 	for (int i = count - 1; i >= 0 && draft->mails[i].event.at == draft->unread_at; i--)
 		draft->ties++;
 	draft->next = draft->count = 0;
-	for (int i = skip; i < count; i++)
+	for (int i = 0; i < count; i++)
 	{
 		WfMail	   *mail = &draft->mails[i];
 
@@ -382,8 +395,8 @@ wf_inbox_read(WfDraft *draft, const WfOutput *output)
 	if (draft->unread_at == WF_AT_ONCE)
 	{
 		draft->next = 0;
-		draft->count = wf_mailbox_read(draft->instance_id, WF_AT_ONCE, WF_AT_ONCE, MAX_CONTROL, 0, output->snapshot,
-									   &draft->mails, &draft->unread_at);
+		draft->count = wf_mailbox_read(draft->instance_id, WF_AT_ONCE, WF_AT_ONCE, MAX_CONTROL, PORTION_BYTES,
+									   output->snapshot, &draft->mails, &draft->unread_at);
 		if (draft->unread_at == WF_AT_ONCE)
 		{
 			/*

@@ -120,6 +120,16 @@ wf_lineup_update(WfLineup *lineup, WfDraft *draft)
 }
 
 /*
+ * Takes a draft out of the order, until it is updated.
+ */
+void
+wf_lineup_leave(WfLineup *lineup, WfDraft *draft)
+{
+	pairingheap_remove(lineup->queue, &draft->node);
+	draft->in_lineup = false;
+}
+
+/*
  * Whose turn it is, or NULL.
  */
 WfDraft *

@@ -175,8 +175,8 @@ take_fresh(WfScheduler *scheduler, TimestampTz now, int max, WfReady *ready)
 }
 
 /*
- * Takes out at most max instances that are due: up to a quarter of them new mail, the rest those that wait longest, and as
- * far as max_with_ties those that are due at the very time of the last of these.  Returns how many.  Who is taken is not
+ * Takes out at most max instances that are due: up to a quarter of them new mail, the rest, at least one, those that wait
+ * longest, and as far as max_with_ties those that are due at the very time of the last of these.  Returns how many.  Who is taken is not
  * known here any more until it is put back.
  */
 int
@@ -189,7 +189,7 @@ wf_scheduler_take(WfScheduler *scheduler, TimestampTz now, int max, int max_with
 	{
 		Entry	   *entry = pairingheap_container(Entry, heap_node, pairingheap_first(scheduler->heap));
 
-		if (entry->due > now || (count >= max && entry->due != last))
+		if (entry->due > now || (count >= max && last != DT_NOBEGIN && entry->due != last))
 			break;
 		last = entry->due;
 		hand_out(scheduler, entry, false, &ready[count++]);

@@ -7,8 +7,7 @@
  *
  * The order is that of (at, origin, mail_id) over all processes, with messages handed over in memory in their places, so
  * that those who catch up together meet as they would have met live.  Where more are due than the turn takes, it stops at
- * the stamp of the first that it has not taken.  One thing goes out of this order: when most of a turn has passed, what is
- * left of it is for mail that has just come, so that a backlog does not keep it waiting.
+ * the stamp of the first that it has not taken.  What goes out of this order, and when a turn ends, is in stepping.c.
  *
  * No query is made per event: mail is read in portions in index order, the log is appended to in one go, and mail is
  * deleted by TID without waiting for anybody.
@@ -26,26 +25,19 @@
 #include "catalog.h"
 #include "deliver.h"
 #include "guc.h"
-#include "handler.h"
 #include "inbox.h"
 #include "record.h"
-#include "registry.h"
 #include "replay.h"
+#include "stepping.h"
 #include "turn.h"
 
-/* a turn ends early when its steps have taken that long, or its mail that much memory */
-#define MAX_TURN_US (200 * 1000)
-#define FAIR_TURN_US (5 * 1000)
-#define MAX_TURN_BYTES (128 * 1024 * 1024)
-/* mail is new for that long */
-#define NEW_US USECS_PER_SEC
-/* of a turn, before what is left of it is for new mail */
-#define PART_IN_ORDER 0.75
 /* of those due at one time, taken beyond max_instances so that they act in their order */
 #define MAX_TIES 1000
 /* how long an instance waits whose log cannot be folded, the first time and at most */
 #define FIRST_HOLD_US INT64CONST(100000)
 #define MAX_HOLD_US USECS_PER_MINUTE
+/* how long those wait who would only begin the same turn again */
+#define STUCK_DELAY_US USECS_PER_SEC
 
 int64		wf_turn_conflict = 0;
 
@@ -268,8 +260,8 @@ loaded(WfTurn *turn, WfDraft *draft)
 /*
  * Whether the draft is of a process in memory; then it is filled.
  */
-static bool
-find_resident(WfTurn *turn, WfDraft *draft)
+bool
+wf_turn_find_resident(WfTurn *turn, WfDraft *draft)
 {
 	WfProcess  *process = wf_resident_find(turn->residents, draft->instance_id);
 
@@ -281,13 +273,13 @@ find_resident(WfTurn *turn, WfDraft *draft)
 }
 
 /*
- * Activates those that are not in memory, as many as a fair part of a turn's time allows, and at least the one whose turn
- * it is.  Outside of a stretch of steps: folding a log is one of its own.
+ * Activates those that are not in memory, as many as that time and a turn's memory allow, and at least the one whose turn it
+ * is.  Outside of a stretch of steps: folding a log is one of its own.
  */
-static void
-load_cold(WfTurn *turn, WfDraft *first)
+void
+wf_turn_load_cold(WfTurn *turn, WfDraft *first, int64 us)
 {
-	TimestampTz stop_at = GetCurrentTimestamp() + MAX_TURN_US / 4;
+	TimestampTz stop_at = GetCurrentTimestamp() + us;
 	List	   *drafts = list_copy(wf_lineup_drafts(turn->lineup));
 	ListCell   *lc;
 
@@ -298,145 +290,16 @@ load_cold(WfTurn *turn, WfDraft *first)
 		WfDraft    *draft = lfirst(lc);
 
 		CHECK_FOR_INTERRUPTS();
-		if (GetCurrentTimestamp() > stop_at)
+		if (GetCurrentTimestamp() > stop_at || MemoryContextMemAllocated(turn->memory, false) >= WF_MAX_TURN_BYTES)
 			break;
 		if (draft->loaded || !draft->in_lineup)
 			continue;
-		if (find_resident(turn, draft))
+		if (wf_turn_find_resident(turn, draft))
 			continue;
 		activate(turn, draft);
 		loaded(turn, draft);
 	}
 	list_free(drafts);
-}
-
-/* the steps of a turn */
-typedef struct Steps
-{
-	WfTurn	   *turn;
-	TimestampTz began;
-	int			handled;
-	WfDraft    *cold;			/* who must be activated first; NULL: nobody */
-} Steps;
-
-/*
- * For how long to step.  Where new mail has come, or is behind a backlog in this turn, it is not to wait for all of a
- * backlog's batch.
- */
-static int64
-time_limit(const WfTurn *turn, const WfDraft *first)
-{
-	if (!turn->worker)
-		return MAX_TURN_US;
-	if (turn->fresh != NIL && first->place.at <= turn->now - NEW_US)
-		return FAIR_TURN_US;
-	return wf_registry_is_called() ? FAIR_TURN_US : MAX_TURN_US;
-}
-
-/*
- * How far the turn is, as a part of what it may take.
- */
-static double
-progress(const Steps *steps, const WfDraft *first)
-{
-	const WfTurn *turn = steps->turn;
-	int64		elapsed = GetCurrentTimestamp() - steps->began;
-	Size		bytes = MemoryContextMemAllocated(turn->memory, false);
-
-	return Max((double) elapsed / time_limit(turn, first),
-			   Max((double) steps->handled / turn->max_events, (double) bytes / MAX_TURN_BYTES));
-}
-
-/*
- * The first of those whose mail is new; NULL: none.
- */
-static WfDraft *
-first_new(const WfTurn *turn)
-{
-	WfDraft    *first = NULL;
-	ListCell   *lc;
-
-	foreach(lc, turn->fresh)
-	{
-		WfDraft    *draft = lfirst(lc);
-
-		if (draft->in_lineup && draft->place.at > turn->now - NEW_US &&
-			(first == NULL || wf_inbox_compare(&draft->place, &first->place) < 0))
-			first = draft;
-	}
-	return first;
-}
-
-/*
- * Who is to act next, or NULL: the turn is over.
- */
-static WfDraft *
-choose(const Steps *steps)
-{
-	WfTurn	   *turn = steps->turn;
-	WfDraft    *first = wf_lineup_first(turn->lineup);
-	WfDraft    *new = NULL;
-	double		done;
-
-	if (first == NULL || (done = progress(steps, first)) >= 1)
-		return NULL;
-	if (done >= PART_IN_ORDER || first->place.at >= turn->before)
-		new = first_new(turn);
-	if (new != NULL)
-		return new;
-	return first->place.at < turn->before ? first : NULL;
-}
-
-/*
- * Steps, until the turn is over or somebody must be activated.
- */
-static void
-handle_lineup(void *arg)
-{
-	Steps	   *steps = arg;
-	WfTurn	   *turn = steps->turn;
-	WfDraft    *draft;
-
-	while ((draft = choose(steps)) != NULL)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (!draft->loaded)
-		{
-			if (find_resident(turn, draft))
-				continue;
-			steps->cold = draft;
-			return;
-		}
-		if (draft->unread)
-			wf_inbox_read(draft, &turn->output);
-		else if (wf_draft_handle(draft, &turn->output))
-			steps->handled++;
-		if (turn->output.letters != NIL)
-			wf_deliver_all(turn);
-		if (WF_IS_CLOSED(draft->row.status))
-			wf_deliver_closed(turn, draft);
-		wf_lineup_update(turn->lineup, draft);
-	}
-	steps->cold = NULL;
-}
-
-/*
- * Lets all act.  Returns how many events were handled.
- */
-static int
-step_all(WfTurn *turn)
-{
-	Steps		steps = {turn, GetCurrentTimestamp(), 0, NULL};
-
-	if (choose(&steps) == NULL)
-		return 0;
-	do
-	{
-		if (steps.cold != NULL)
-			load_cold(turn, steps.cold);
-		wf_handler_stretch(handle_lineup, &steps);
-	} while (steps.cold != NULL);
-	return steps.handled;
 }
 
 /*
@@ -518,7 +381,7 @@ wf_turn_run(WfTurn *turn)
 	wf_workflow_refresh();
 	begin(turn);
 	take_ready(turn);
-	handled = step_all(turn);
+	handled = wf_stepping_run(turn);
 	wf_record_all(turn);
 
 	/*
@@ -631,12 +494,12 @@ next_due(const WfDraft *draft)
 }
 
 /*
- * Puts a draft's instance back into the scheduler, where it still has mail and can go on.
+ * Puts a draft's instance back into the scheduler, where it still has mail and can go on, for not before a time.
  */
 static void
-put_back(WfTurn *turn, const WfDraft *draft)
+put_back(WfTurn *turn, const WfDraft *draft, TimestampTz not_before)
 {
-	TimestampTz due = wf_draft_is_held(draft) ? draft->held_until : next_due(draft);
+	TimestampTz due = Max(wf_draft_is_held(draft) ? draft->held_until : next_due(draft), not_before);
 
 	if (due != DT_NOEND && (wf_draft_is_held(draft) || !draft->absent) && due <= turn->horizon)
 		wf_scheduler_put(turn->scheduler, draft->instance_id, Min(draft->low, due), due);
@@ -665,11 +528,49 @@ note_closed(WfTurn *turn, const WfDraft *draft)
 }
 
 /*
+ * Whether the next turn would find all as this one did, and do the same, for ever: nobody has acted, and all are due as
+ * before.  While a sweep is under way it is that which gets on.
+ */
+static bool
+is_stuck(const WfTurn *turn)
+{
+	if (turn->acted || turn->unswept != 0 || turn->taken_count == 0)
+		return false;
+	for (int i = 0; i < turn->taken_count; i++)
+	{
+		const WfReady *ready = &turn->ready[i];
+		const WfDraft *draft = wf_lineup_find(turn->lineup, ready->instance_id);
+
+		if (draft->absent || draft->low > ready->low || next_due(draft) > ready->due)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * The last resort, if there is a fault in stepping.c: they wait, so that others get on, and it is told, once each time.
+ */
+static TimestampTz
+stuck_until(const WfTurn *turn)
+{
+	if (!is_stuck(turn))
+		return DT_NOBEGIN;
+	Assert(false);
+	ereport(WARNING,
+			(errcode(ERRCODE_INTERNAL_ERROR),
+			 errmsg("wfproc: a turn of %d instances, the first with instance_id " INT64_FORMAT ", has ended without having handled anything",
+					turn->taken_count, turn->ready[0].instance_id),
+			 errdetail("They are looked at again in %d s.", (int) (STUCK_DELAY_US / USECS_PER_SEC))));
+	return turn->now + STUCK_DELAY_US;
+}
+
+/*
  * The turn has committed: its drafts are now what the processes are.
  */
 void
 wf_turn_settle(WfTurn *turn)
 {
+	TimestampTz not_before = stuck_until(turn);
 	ListCell   *lc;
 
 	foreach(lc, wf_lineup_drafts(turn->lineup))
@@ -685,7 +586,7 @@ wf_turn_settle(WfTurn *turn)
 			else
 				keep_resident(turn, draft);
 		}
-		put_back(turn, draft);
+		put_back(turn, draft, not_before);
 	}
 	foreach(lc, turn->output.later)
 	{

@@ -26,6 +26,9 @@ typedef struct WfTurn
 	TimestampTz horizon;		/* what is due later is left to a later sweep */
 	TimestampTz before;			/* only earlier events, but for new mail;
 								 * DT_NOEND: all that are due */
+	TimestampTz cut_at;			/* where the turn before had to stop reading,
+								 * and after this one: where this had;
+								 * DT_NOEND: nowhere */
 	bool		single;			/* one instance a turn, whatever its order */
 	int			max_instances;
 	int			max_events;
@@ -40,14 +43,20 @@ typedef struct WfTurn
 								 * message */
 	List	   *newborns;		/* of WfDraft *: started in this turn */
 	WfAddresses *newborn_addresses;
+	bool		acted;			/* something was handled, or tried */
 	WfOutput	output;			/* what is to be written */
 } WfTurn;
+
+/* a turn reads no more mail, and activates no more processes, when it has taken that much memory */
+#define WF_MAX_TURN_BYTES ((Size) 128 * 1024 * 1024)
 
 /* the instance that somebody else had in hand when wf_turn_run() raised 40001; 0: none */
 extern int64 wf_turn_conflict;
 
 extern TimestampTz wf_turn_low(const WfTurn *turn, int64 instance_id, TimestampTz low);
 extern bool wf_turn_may_act(const WfTurn *turn, const WfWorkflow *workflow);
+extern bool wf_turn_find_resident(WfTurn *turn, WfDraft *draft);
+extern void wf_turn_load_cold(WfTurn *turn, WfDraft *first, int64 us);
 extern void wf_turn_add_ready(WfTurn *turn, int64 instance_id, TimestampTz low);
 extern int	wf_turn_run(WfTurn *turn);
 extern void wf_turn_settle(WfTurn *turn);
