@@ -486,6 +486,8 @@ wf_turn_recheck(WfTurn *turn, int64 instance_id)
 static TimestampTz
 next_due(const WfDraft *draft)
 {
+	if (wf_draft_is_held(draft))
+		return draft->held_until;
 	if (draft->low == WF_AT_ONCE || !draft->loaded || WF_IS_CLOSED(draft->row.status))
 		return draft->low;
 	if (draft->broken || draft->row.status == WF_PAUSED)
@@ -499,7 +501,7 @@ next_due(const WfDraft *draft)
 static void
 put_back(WfTurn *turn, const WfDraft *draft, TimestampTz not_before)
 {
-	TimestampTz due = Max(wf_draft_is_held(draft) ? draft->held_until : next_due(draft), not_before);
+	TimestampTz due = Max(next_due(draft), not_before);
 
 	if (due != DT_NOEND && (wf_draft_is_held(draft) || !draft->absent) && due <= turn->horizon)
 		wf_scheduler_put(turn->scheduler, draft->instance_id, Min(draft->low, due), due);
