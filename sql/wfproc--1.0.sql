@@ -671,9 +671,9 @@ COMMENT ON FUNCTION wfproc.monitor(text) IS
 'in a handler: this instance will receive monitor.completed, monitor.failed, monitor.cancelled or monitor.terminated when that one closes; at once where it has closed, monitor.unknown where it does not exist';
 CREATE FUNCTION wfproc.demonitor(id text) RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_demonitor';
 COMMENT ON FUNCTION wfproc.demonitor(text) IS 'in a handler: takes monitor() back';
-CREATE FUNCTION wfproc.defer_cancel() RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_defer_cancel';
-COMMENT ON FUNCTION wfproc.defer_cancel() IS
-'in a handler, for the event cancel: the instance goes on to tidy up; complete() will then close it as cancelled; the deadline of the cancel stands';
+CREATE FUNCTION wfproc.defer_cancel(deadline interval = NULL) RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'wfproc_defer_cancel';
+COMMENT ON FUNCTION wfproc.defer_cancel(interval) IS
+'in a handler, for the event cancel: the instance goes on to tidy up; complete() will then close it as cancelled; it has until deadline, counted from now() (NULL: the deadline of the cancel stands)';
 
 /*
  * Events from tables.

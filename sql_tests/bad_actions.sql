@@ -152,6 +152,7 @@ SELECT step($$ wfproc.reject(NULL) $$);
 SELECT step($$ wfproc.reply('1') $$, $$ wfproc.reply('2') $$);
 SELECT step($$ wfproc.reply(NULL) $$);
 SELECT step($$ wfproc.defer_cancel() $$);
+SELECT step_with($$ wfproc.defer_cancel($1) $$, deadline) FROM unnest('{-1 s,102 years,1 week}'::text[]) deadline;
 SELECT try($$ SELECT actions FROM wfproc.try_step('bad_actions_test.bad', '{}', 'cancel', '{"calls": ["wfproc.defer_cancel()"]}') $$);
 SELECT try($$ SELECT actions FROM wfproc.try_step('bad_actions_test.bad', '{}', 'start', '{"calls": ["wfproc.postpone()"]}') $$);
 

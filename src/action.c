@@ -362,15 +362,22 @@ note_with_reason(FunctionCallInfo fcinfo, WfActionKind kind, int argno)
 }
 
 /*
+ * The argument deadline, or -1 for SQL NULL.
+ */
+static int64
+get_deadline(FunctionCallInfo fcinfo, int argno)
+{
+	return PG_ARGISNULL(argno) ? -1 : wf_check_delay(fcinfo, argno, "deadline");
+}
+
+/*
  * cancel(id, reason, deadline) in a handler.
  */
 void
 wf_action_cancel(FunctionCallInfo fcinfo)
 {
-	int64		deadline_us = -1;
+	int64		deadline_us = get_deadline(fcinfo, 2);
 
-	if (!PG_ARGISNULL(2))
-		deadline_us = wf_check_delay(fcinfo, 2, "deadline");
 	note_with_reason(fcinfo, WF_ACTION_CANCEL, 1);
 	((WfAction *) llast(MyWfStep->actions))->deadline_us = deadline_us;
 }
@@ -515,17 +522,21 @@ wfproc_demonitor(PG_FUNCTION_ARGS)
 	return note_monitor(fcinfo, WF_ACTION_DEMONITOR);
 }
 
+/*
+ * defer_cancel(deadline)
+ */
 Datum
 wfproc_defer_cancel(PG_FUNCTION_ARGS)
 {
 	WfStep	   *step = begin(WF_ACTION_DEFER_CANCEL);
+	int64		deadline_us = get_deadline(fcinfo, 0);
 
 	if (strcmp(step->event->name, "cancel") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("defer_cancel() was called for the event \"%s\"", step->event->name),
 				 errhint("It is for the event cancel.")));
-	(void) note(step, WF_ACTION_DEFER_CANCEL);
+	note(step, WF_ACTION_DEFER_CANCEL)->deadline_us = deadline_us;
 	PG_RETURN_VOID();
 }
 
@@ -607,6 +618,13 @@ push_start(JsonbParseState **parse, const WfAction *action)
 	wf_object_optional(parse, "on_parent_close", action->on_parent_close);
 }
 
+static void
+push_deadline(JsonbParseState **parse, const WfAction *action)
+{
+	if (action->deadline_us >= 0)
+		wf_object_text(parse, "deadline", psprintf("%.6f s", action->deadline_us / 1e6));
+}
+
 /*
  * What an action has besides its name.
  */
@@ -649,8 +667,8 @@ push_fields(JsonbParseState **parse, const WfAction *action)
 		case WF_ACTION_TERMINATE:
 			wf_object_text(parse, "id", action->id);
 			wf_object_optional(parse, "reason", action->reason);
-			if (action->kind == WF_ACTION_CANCEL && action->deadline_us >= 0)
-				wf_object_text(parse, "deadline", psprintf("%.6f s", action->deadline_us / 1e6));
+			if (action->kind == WF_ACTION_CANCEL)
+				push_deadline(parse, action);
 			break;
 		case WF_ACTION_COMPLETE:
 			wf_object_jsonb(parse, "result", action->json);
@@ -660,6 +678,8 @@ push_fields(JsonbParseState **parse, const WfAction *action)
 			wf_object_text(parse, "reason", action->reason);
 			break;
 		case WF_ACTION_DEFER_CANCEL:
+			push_deadline(parse, action);
+			break;
 		case WF_ACTION_POSTPONE:
 			break;
 	}

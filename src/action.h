@@ -47,7 +47,7 @@ typedef struct WfAction
 	Jsonb	   *attributes;		/* of a child */
 	TimestampTz at;				/* or WF_NO_STAMP; as is live_from */
 	TimestampTz live_from;
-	int64		deadline_us;	/* of a cancel; negative: none */
+	int64		deadline_us;	/* of a cancel or its deferral; negative: none */
 	int			version;		/* 0: the current one */
 	bool		ignore_existing;
 } WfAction;

@@ -235,6 +235,25 @@ complete(WfDraft *draft, WfOutput *output, Jsonb *result)
 	wf_draft_close(draft, output, draft->row.cancelling ? WF_CANCELLED : WF_COMPLETED, result, NULL);
 }
 
+/*
+ * defer_cancel(): where it says for how long, that deadline takes the place of those of the cancels.
+ */
+static void
+defer_cancel(WfDraft *draft, WfOutput *output, const WfAction *action)
+{
+	WfMail	   *deadline;
+
+	draft->row.cancelling = draft->row_changed = true;
+	if (action->deadline_us < 0)
+		return;
+	wf_inbox_drop_deadlines(draft, output);
+	deadline = wf_letter_deadline(output, draft, action->deadline_us);
+	if (deadline->event.at <= output->now)
+		wf_inbox_add(draft, deadline);
+	else
+		output->posts = lappend(output->posts, deadline);
+}
+
 void
 wf_draft_set_attributes(WfDraft *draft, Jsonb *changes)
 {
@@ -292,7 +311,7 @@ carry_out_one(WfDraft *draft, WfOutput *output, WfMail *mail, const WfAction *ac
 			wf_letter_terminate(output, draft, action->id, action->reason);
 			break;
 		case WF_ACTION_DEFER_CANCEL:
-			draft->row.cancelling = draft->row_changed = true;
+			defer_cancel(draft, output, action);
 			break;
 		case WF_ACTION_COMPLETE:
 			complete(draft, output, action->json);

@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
+
 #include "inbox.h"
 
 /* of the mailbox, at one time: grows while a turn comes back for more, but not beyond that memory */
@@ -378,12 +380,92 @@ look_for_deadline(WfDraft *draft, const WfOutput *output)
 	WfMail	   *mail = palloc(sizeof(WfMail));
 
 	draft->looked_for_urgent = true;
-	if (!wf_mailbox_find_deadline(draft->instance_id, output->snapshot, mail))
+	/* where one was dropped in this turn, so were all in the mailbox */
+	if (!wf_mailbox_find_deadline(draft->instance_id, output->snapshot, mail) || was_taken(draft, mail))
 		return;
 	if (mail->event.at <= output->now)
 		draft->urgent = mail;
 	else
 		draft->deadline_at = mail->event.at;
+}
+
+static bool
+is_deadline(const WfMail *mail)
+{
+	return mail->event.at != WF_AT_ONCE && strcmp(mail->event.name, "$terminate") == 0;
+}
+
+/*
+ * Takes the deadlines out of what was read and what was handed over.
+ */
+static void
+drop_in_memory(WfDraft *draft)
+{
+	List	   *others = NIL;
+	int			kept = draft->next;
+	ListCell   *lc;
+
+	for (int i = draft->next; i < draft->count; i++)
+		if (!is_deadline(&draft->mails[i]))
+			draft->mails[kept++] = draft->mails[i];
+	draft->count = kept;
+	while (draft->inbox != NULL && !pairingheap_is_empty(draft->inbox))
+	{
+		WfMail	   *mail = pairingheap_container(WfMail, node, pairingheap_remove_first(draft->inbox));
+
+		if (!is_deadline(mail))
+			others = lappend(others, mail);
+	}
+	foreach(lc, others)
+		wf_inbox_add(draft, lfirst(lc));
+}
+
+/*
+ * Takes them out of the mailbox, all of which is read.
+ */
+static void
+drop_in_mailbox(WfDraft *draft, WfOutput *output)
+{
+	WfMailScan *scan = wf_mailbox_open(draft->instance_id, WF_NO_STAMP, output->snapshot);
+	WfMail		mail;
+
+	while (wf_mailbox_next(scan, &mail))
+	{
+		WfMail	   *copy;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!is_deadline(&mail) || was_taken(draft, &mail))
+			continue;
+		copy = palloc0(sizeof(WfMail));
+		copy->instance_id = mail.instance_id;
+		copy->tid = mail.tid;
+		copy->event.mail_id = mail.event.mail_id;
+		draft->taken = lappend(draft->taken, copy);
+		output->handled = lappend(output->handled, copy);
+	}
+	wf_mailbox_close(scan);
+}
+
+/*
+ * The deadlines of cancels that wait for the process do not hold any more, wherever they are.
+ */
+void
+wf_inbox_drop_deadlines(WfDraft *draft, WfOutput *output)
+{
+	ListCell   *lc;
+
+	draft->deadline = NULL;
+	draft->deadline_at = DT_NOEND;
+	drop_in_memory(draft);
+	foreach(lc, output->posts)
+	{
+		WfMail	   *mail = lfirst(lc);
+
+		if (mail->instance_id == draft->instance_id && is_deadline(mail))
+			output->posts = foreach_delete_current(output->posts, lc);
+	}
+	if (!draft->newborn)
+		drop_in_mailbox(draft, output);
 }
 
 /*

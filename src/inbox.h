@@ -11,6 +11,7 @@ extern WfMail *wf_inbox_make(WfOutput *output, int64 instance_id, const WfEvent 
 extern void wf_inbox_add(WfDraft *draft, WfMail *mail);
 extern WfMail *wf_inbox_next(const WfDraft *draft, TimestampTz now);
 extern void wf_inbox_remove(WfDraft *draft, WfMail *mail);
+extern void wf_inbox_drop_deadlines(WfDraft *draft, WfOutput *output);
 extern void wf_inbox_set_aside(WfDraft *draft, WfMail *mail);
 extern void wf_inbox_offer_again(WfDraft *draft);
 extern bool wf_inbox_place(const WfDraft *draft, TimestampTz now, WfPlace *place, bool *unread);

@@ -10,6 +10,8 @@
 #include "letter.h"
 #include "object.h"
 
+#define DEADLINE_REASON "the deadline of a cancel has passed"
+
 /*
  * The sender's time.  Of one that has closed before this turn the log is not folded.
  */
@@ -127,10 +129,22 @@ wf_letter_cancel(WfOutput *output, WfDraft *from, const char *id, const char *re
 	letter->privilege = WF_PRIV_OPERATE;
 	if (deadline_us < 0)
 		return;
-	letter = write_letter(output, from, id, "$terminate", by_and_reason(from, "the deadline of a cancel has passed"));
+	letter = write_letter(output, from, id, "$terminate", by_and_reason(from, DEADLINE_REASON));
 	letter->privilege = WF_PRIV_OPERATE;
 	letter->silent = true;
 	letter->event.at = at + deadline_us;
+}
+
+/*
+ * The deadline that an instance sets itself when it defers a cancel.
+ */
+WfMail *
+wf_letter_deadline(WfOutput *output, WfDraft *draft, int64 deadline_us)
+{
+	WfEvent		event = {.at = wf_letter_stamp(draft) + deadline_us,.name = "$terminate",.sender = draft->row.id};
+
+	event.payload = by_and_reason(draft, DEADLINE_REASON);
+	return wf_inbox_make(output, draft->instance_id, &event, 0);
 }
 
 void

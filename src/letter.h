@@ -10,6 +10,7 @@ extern void wf_letter_send(WfOutput *output, WfDraft *from, const WfAction *acti
 extern void wf_letter_start(WfOutput *output, WfDraft *from, const WfAction *action);
 extern void wf_letter_reply(WfOutput *output, WfDraft *from, const WfMail *mail, Jsonb *reply);
 extern void wf_letter_cancel(WfOutput *output, WfDraft *from, const char *id, const char *reason, int64 deadline_us);
+extern WfMail *wf_letter_deadline(WfOutput *output, WfDraft *draft, int64 deadline_us);
 extern void wf_letter_terminate(WfOutput *output, WfDraft *from, const char *id, const char *reason);
 extern void wf_letter_monitor(WfOutput *output, WfDraft *from, const char *id, bool on);
 extern void wf_letter_close(WfOutput *output, WfDraft *from, const char *what, const char *id);

@@ -297,7 +297,7 @@ sub carry_out
 	elsif ($verb =~ /monitor/) { $m->letter($i, $a[0], "\$$verb", reason($i), mail => { at => AT_ONCE }); }
 	elsif ($verb eq 'cancel') { $m->cancel($i, @a); }
 	elsif ($verb eq 'terminate') { $m->letter($i, $a[0], '$terminate', reason($i, $a[1]), mail => { at => AT_ONCE }); }
-	elsif ($verb eq 'defer_cancel') { $i->{cancelling} = 1; }
+	elsif ($verb eq 'defer_cancel') { $m->defer_cancel($i, @a); }
 	elsif ($verb eq 'complete') { $m->close($i, $i->{cancelling} ? 'cancelled' : 'completed', $a[0]); }
 	elsif ($verb eq 'fail') { $m->close($i, 'failed', undef, $a[0]); }
 	elsif ($verb eq 'reject') { $m->dead($i->{id}, $mail, $a[0]); }
@@ -311,6 +311,18 @@ sub cancel
 	my ($m, $i, $id, $reason, $deadline) = @_;
 	$m->letter($i, $id, 'cancel', reason($i, $reason));
 	$m->letter($i, $id, '$terminate', reason($i, 'the deadline of a cancel has passed'), silent => 1, mail => { at => clock($i) + $deadline }) if defined $deadline;
+	return;
+}
+
+# Its deadline takes the place of those of the cancels.
+sub defer_cancel
+{
+	my ($m, $i, $deadline) = @_;
+	$i->{cancelling} = 1;
+	return if !defined $deadline;
+	@{ $i->{mail} } = grep { $_->{name} ne '$terminate' || $_->{at} == AT_ONCE } @{ $i->{mail} };
+	push @{ $i->{mail} }, { name => '$terminate', at => clock($i) + $deadline, origin => 1, number => ++$m->{number}, sender => $i->{id},
+		payload => reason($i, 'the deadline of a cancel has passed') };
 	return;
 }
 
@@ -523,8 +535,8 @@ sub operation
 sub reaction
 {
 	my ($p) = @_;
-	return [ 'on', 'cancel', pick([ ['defer_cancel'] ], [ [ 'reject', 'not now' ] ], [ [ 'complete', 1 ] ], [ [ 'set', 'k1', 2 ] ],
-			[ ['defer_cancel'], [ 'timer', 'bye', HOUR, { do => [ [ 'complete', 2 ] ] } ] ]) ] if chance(0.3);
+	return [ 'on', 'cancel', pick([ ['defer_cancel'] ], [ [ 'defer_cancel', pick(1, HOUR / 2, 3 * HOUR) ] ], [ [ 'reject', 'not now' ] ], [ [ 'complete', 1 ] ], [ [ 'set', 'k1', 2 ] ],
+			map { [ $_, [ 'timer', 'bye', HOUR, { do => [ [ 'complete', 2 ] ] } ] ] } ['defer_cancel'], [ 'defer_cancel', 2 * HOUR ]) ] if chance(0.3);
 	my $event = pick(@{ $p->{events} }, @{ $p->{timers} }, qw(reply dead_letter child.completed child.failed child.terminated
 		  monitor.completed monitor.failed monitor.unknown));
 	return [ 'on', $event, [ pick([ 'set', $p->key, draw(3) ], [ 'unset', $p->key ], [ 'timer', 'late', 3 * HOUR, {} ], [ 'cancel_timer', 't1' ],

@@ -51,7 +51,7 @@ BEGIN
             WHEN 'demonitor' THEN PERFORM wfproc.demonitor(id);
             WHEN 'cancel' THEN PERFORM wfproc.cancel(id, a[3], a[4]::bigint * interval '1 microsecond');
             WHEN 'terminate' THEN PERFORM wfproc.terminate(id, a[3]);
-            WHEN 'defer_cancel' THEN PERFORM wfproc.defer_cancel();
+            WHEN 'defer_cancel' THEN PERFORM wfproc.defer_cancel(a[2]::bigint * interval '1 microsecond');
             WHEN 'complete' THEN PERFORM wfproc.complete(op -> 1);
             WHEN 'fail' THEN PERFORM wfproc.fail(a[2]);
             WHEN 'reject' THEN PERFORM wfproc.reject(a[2]);
