@@ -9,9 +9,11 @@ SET DateStyle = 'ISO';
 CREATE SCHEMA errors_test;
 SET search_path = errors_test;
 
+-- without what differs from one server to another
 CREATE FUNCTION about(id text) RETURNS text LANGUAGE sql AS $$
     SELECT concat_ws(', ', i.id, i.status, 'attempts ' || i.attempts, i.error) ||
-           COALESCE(E'\n' || regexp_replace(i.error_context, 'wfproc_code_\d+_', 'wfproc_code_N_', 'g'), '')
+           COALESCE(E'\n' || regexp_replace(regexp_replace(i.error_context, 'wfproc_code_\d+_', 'wfproc_code_N_', 'g'),
+                                            '(SQL expression|PL/pgSQL assignment) [^\n]*\n', '', 'g'), '')
     FROM wfproc.instances i WHERE i.id = about.id
 $$;
 
@@ -82,9 +84,9 @@ SELECT wfproc.define('errors', 'h');
 SELECT wfproc.define('errors_fail', 'h', on_failure => 'fail');
 SELECT wfproc.define('errors_dead', 'h', on_failure => 'dead_letter');
 SELECT wfproc.start('errors', 'write'), wfproc.start('errors_fail', 'write-fail'), wfproc.start('errors_dead', 'write-dead'), wfproc.start('errors', 'commit');
-SELECT wfproc.send(id, split_part(id, '-', 1)) > 0 FROM wfproc.instances ORDER BY id COLLATE "C";
+SELECT wfproc.send(id, split_part(id, '-', 1)) > 0 FROM wfproc.instances WHERE workflow LIKE 'errors%' ORDER BY id COLLATE "C";
 SELECT wfproc.run();
-SELECT about(id) FROM wfproc.instances ORDER BY id COLLATE "C";
+SELECT about(id) FROM wfproc.instances WHERE workflow LIKE 'errors%' ORDER BY id COLLATE "C";
 SELECT id, event, reason FROM wfproc.dead_letters WHERE workflow = 'errors_dead';
 ROLLBACK;
 
@@ -144,7 +146,7 @@ SELECT wfproc.run();
 INSERT INTO switch VALUES ('cold', '55P03'), ('ended', '57P01');
 SELECT wfproc.send(id, 'x') > 0 FROM unnest('{cold,other,ended}'::text[]) id;
 SELECT wfproc.run();
-SELECT about(id) FROM wfproc.instances ORDER BY id COLLATE "C";
+SELECT about(id) FROM wfproc.instances WHERE workflow LIKE 'errors%' ORDER BY id COLLATE "C";
 SELECT wfproc.state('other');
 \echo '--- one that is to be terminated needs no fold'
 SELECT wfproc.terminate('ended', 'had enough');

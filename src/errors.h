@@ -13,15 +13,21 @@
 #define WF_STEP_CONTEXT "wfproc "
 
 /* what it says about who raised it */
-extern bool wf_error_is_cancel(const ErrorData *error); /* this session was cancelled from outside */
-extern bool wf_error_is_passing(const ErrorData *error);	/* nothing: it is of the moment */
-extern bool wf_error_is_repeated(const ErrorData *error);	/* a step that fails with it is
-															 * repeated before it counts */
-extern bool wf_error_is_hopeless(const ErrorData *error);	/* no other try can do better */
-extern bool wf_error_is_taken(const ErrorData *error);	/* somebody else has, or is about to
-														 * have, the same key */
-extern bool wf_error_is_harmless(int sqlerrcode);	/* what a worker knows is as true as
-													 * before */
+extern bool wf_error_is_cancel(const ErrorData *error); /* this session was
+														 * cancelled from
+														 * outside */
+extern bool wf_error_is_passing(const ErrorData *error);	/* nothing: it is of the
+															 * moment */
+extern bool wf_error_is_repeated(const ErrorData *error);	/* a step that fails
+															 * with it is repeated
+															 * before it counts */
+extern bool wf_error_is_hopeless(const ErrorData *error);	/* no other try can do
+															 * better */
+extern bool wf_error_is_taken(const ErrorData *error);	/* somebody else has, or
+														 * is about to have, the
+														 * same key */
+extern bool wf_error_is_harmless(int sqlerrcode);	/* what a worker knows is
+													 * as true as before */
 
 /* how it is told, in the current memory context: never too long to be kept */
 extern char *wf_error_summary(const ErrorData *error);	/* SQLSTATE: message */
