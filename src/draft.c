@@ -12,6 +12,7 @@
 #include "utils/timestamp.h"
 
 #include "check.h"
+#include "clock.h"
 #include "draft_internal.h"
 #include "errors.h"
 #include "eventlog.h"
@@ -314,11 +315,12 @@ retry_delay_us(const WfWorkflow *workflow, int attempts)
  * Whether a step that has failed is repeated without being counted, and then when.
  */
 bool
-wf_draft_repeats(WfDraft *draft, const WfOutput *output, const ErrorData *error, TimestampTz *again_at)
+wf_draft_repeats(WfDraft *draft, const ErrorData *error, TimestampTz *again_at)
 {
 	if (!wf_error_is_repeated(error) || draft->repeats >= MAX_REPEATS)
 		return false;
-	*again_at = output->now + Min(REPEAT_DELAY_US << draft->repeats, MAX_REPEAT_DELAY_US);
+	/* from here on, and not from the turn's beginning: the others come first, however long this has taken */
+	*again_at = wf_clock_now() + Min(REPEAT_DELAY_US << draft->repeats, MAX_REPEAT_DELAY_US);
 	draft->repeats++;
 	return true;
 }
@@ -340,7 +342,7 @@ step_failed(WfDraft *draft, WfOutput *output, WfMail *mail, const ErrorData *err
 	}
 	/* skip() looks for the first that is not postponed */
 	mail->rewrite |= mail->row_postponed;
-	if (wf_draft_repeats(draft, output, error, &draft->row.retry_at))
+	if (wf_draft_repeats(draft, error, &draft->row.retry_at))
 		/* not in the table: nothing has failed for good */
 		return;
 	draft->row_changed = true;

@@ -181,7 +181,7 @@ extern void wf_draft_from_process(WfDraft *draft, const WfProcess *process);
 extern void wf_draft_break(WfDraft *draft, const char *reason);
 extern void wf_draft_hold(WfDraft *draft, TimestampTz until);
 extern bool wf_draft_is_held(const WfDraft *draft);
-extern bool wf_draft_repeats(WfDraft *draft, const WfOutput *output, const ErrorData *error, TimestampTz *again_at);
+extern bool wf_draft_repeats(WfDraft *draft, const ErrorData *error, TimestampTz *again_at);
 extern void wf_draft_clear_failures(WfDraft *draft);
 extern bool wf_draft_can_go_on(const WfDraft *draft, TimestampTz now);
 extern bool wf_draft_handle(WfDraft *draft, WfOutput *output);

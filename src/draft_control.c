@@ -183,7 +183,7 @@ upgrade_failed(WfDraft *draft, WfOutput *output, int version, const ErrorData *e
 	char	   *context = wf_error_context(error, "$upgrade", draft->fold.seq + 1);
 	TimestampTz again_at;
 
-	if (output->watcher == NULL && wf_draft_repeats(draft, output, error, &again_at))
+	if (output->watcher == NULL && wf_draft_repeats(draft, error, &again_at))
 	{
 		wf_draft_hold(draft, again_at);
 		return;

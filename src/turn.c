@@ -23,6 +23,7 @@
 
 #include "acl.h"
 #include "catalog.h"
+#include "clock.h"
 #include "deliver.h"
 #include "guc.h"
 #include "inbox.h"
@@ -84,7 +85,7 @@ hold(WfTurn *turn, WfDraft *draft, const WfDivergence *divergence)
 		return;
 	}
 	hold = find_hold(draft->instance_id, HASH_ENTER);
-	hold->until = turn->now + Min(FIRST_HOLD_US << Min(hold->count++, 20), MAX_HOLD_US);
+	hold->until = wf_clock_now() + Min(FIRST_HOLD_US << Min(hold->count++, 20), MAX_HOLD_US);
 	draft->absent = true;
 	wf_draft_hold(draft, hold->until);
 	ereport(LOG,
