@@ -62,7 +62,7 @@ BEGIN
     END IF;
     RETURN state;
 END $$;
-SELECT wfproc.define('leftovers', 'h', max_attempts => 1, on_failure => 'skip');
+SELECT wfproc.define('leftovers', 'h', max_attempts => 1, on_failure => 'dead_letter');
 
 -- cursors that each step opens and leaves; a fixed name would be taken in the next
 CREATE FUNCTION opens(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -88,7 +88,7 @@ SELECT wfproc.start('leftovers', 'leftovers-1');
 SELECT count(wfproc.send('leftovers-1', 'a' || n, jsonb_build_object('sql', sql))), count(wfproc.send('leftovers-1', 'fail', jsonb_build_object('sql', sql))) FROM (SELECT * FROM tries ORDER BY n) a;
 SELECT wfproc.run();
 SELECT a.sql || ' | ' || COALESCE(s ->> ('a' || n), '?') FROM wfproc.state('leftovers-1') s, tries a ORDER BY n;
-SELECT inventory() = :'before' OR inventory() <> :'before' AND inventory() IS NULL, inventory();
+SELECT inventory() = :'before', inventory();
 FETCH mine;
 \echo 'nor does try_step(), verify() or state()'
 SELECT left(error, 60) FROM wfproc.try_step('h', '{}', 'fail', '{"sql": "SELECT pg_advisory_lock(1)"}');
@@ -158,4 +158,24 @@ SELECT right(:'plain', 5), array_length(string_to_array(:'plain', ' '), 1);
 SELECT setting, value, digests(setting, value) = :'plain' FROM (VALUES ('plpgsql.extra_errors', 'all'), ('plpgsql.extra_warnings', 'all'),
     ('plpgsql.check_asserts', 'off'), ('plpgsql.variable_conflict', 'use_column'), ('plan_cache_mode', 'force_custom_plan'), ('plan_cache_mode', 'auto'),
     ('gin_fuzzy_search_limit', '1')) s(setting, value);
+
+\echo '--- each setting of a session is fixed for handlers, or cannot change a result, or README''s Limits name it: one that a new server brings shows here'
+SELECT name FROM pg_settings WHERE context IN ('user', 'superuser') AND category NOT LIKE 'Reporting and Logging%' AND category NOT LIKE 'Statistics%'
+    AND category NOT LIKE 'Query Tuning%' AND category NOT LIKE 'Resource Usage%' AND category NOT LIKE 'Write-Ahead Log%'
+    AND category NOT LIKE 'Replication%' AND category NOT LIKE 'Connections and Authentication%' AND category NOT LIKE 'Vacuuming%' AND category NOT LIKE 'Autovacuum%'
+    AND name NOT LIKE 'wfproc.%' AND name NOT LIKE 'plpgsql.%'
+    AND name <> ALL (-- fixed
+        '{array_nulls,backslash_quote,bytea_output,DateStyle,default_text_search_config,extra_float_digits,gin_fuzzy_search_limit,IntervalStyle,jit,lc_messages,
+          lc_monetary,lc_numeric,lc_time,quote_all_identifiers,row_security,search_path,standard_conforming_strings,TimeZone,timezone_abbreviations,
+          transform_null_equals,xmlbinary,xmloption}'::text[])
+    AND name <> ALL (-- no result depends on them
+        '{application_name,check_function_bodies,client_encoding,client_min_messages,createrole_self_grant,default_table_access_method,default_tablespace,default_toast_compression,
+          default_transaction_deferrable,default_transaction_isolation,default_transaction_read_only,transaction_deferrable,transaction_isolation,
+          transaction_read_only,dynamic_library_path,extension_control_path,extension_destdir,escape_string_warning,event_triggers,exit_on_error,file_copy_method,
+          gin_pending_list_limit,icu_validation_level,idle_in_transaction_session_timeout,idle_session_timeout,local_preload_libraries,lo_compat_privileges,
+          output_plugin_libraries,session_preload_libraries,session_replication_role,synchronize_seqscans,temp_tablespaces,client_connection_check_interval}'::text[])
+    AND name <> ALL (-- limits that end a step, or what tables it reads
+        '{deadlock_timeout,lock_timeout,statement_timeout,transaction_timeout,restrict_nonsystem_relation_kind}'::text[])
+    AND category NOT LIKE 'Developer Options%'
+ORDER BY 1;
 DROP SCHEMA leftovers CASCADE;

@@ -24,7 +24,7 @@ extern bool wf_engine_passivate(void);	/* puts idle processes away; true:
 extern void wf_engine_forget(void); /* the shards are given up: forgets every
 									 * process */
 extern void wf_engine_blame(const WfSuspect *suspects, int count);	/* a worker died on
-																						 * these */
+																	 * these */
 
 extern void wf_engine_recheck(int64 instance_id);	/* it was found to be
 													 * wrong: pauses where it

@@ -88,7 +88,11 @@ static const struct
 	{"max_parallel_workers_per_gather", "0"},
 	{"lc_messages", "C"},
 	{"gin_fuzzy_search_limit", "0"},
-	/* a plan that is made for the values of one call may leave out a call that another makes */
+
+	/*
+	 * a plan that is made for the values of one call may leave out a call
+	 * that another makes
+	 */
 	{"plan_cache_mode", "force_generic_plan"},
 	{"plpgsql.variable_conflict", "error"},
 	{"plpgsql.check_asserts", "on"},

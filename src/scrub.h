@@ -13,7 +13,7 @@ extern int64 wf_scrub_wait(void);	/* milliseconds until one may be */
 extern void wf_scrub_hurry(void);	/* settings may have changed */
 extern void wf_scrub_forget(void);	/* the shards are given up */
 extern void wf_scrub_blame(const WfSuspect *suspects, int count);	/* a worker died; seq 0:
-																						 * as it checked that
-																						 * one */
+																	 * as it checked that
+																	 * one */
 
 #endif

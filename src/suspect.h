@@ -8,8 +8,8 @@ typedef struct WfSuspect
 {
 	int64		instance_id;
 	int64		seq;			/* of the event, or one of those below */
-	bool		endless;		/* not a crash: its step had to be ended, and the
-								 * worker with it */
+	bool		endless;		/* not a crash: its step had to be ended, and
+								 * the worker with it */
 } WfSuspect;
 
 /* no step of its own: its log was being checked, or folded to bring it into memory */
