@@ -435,7 +435,11 @@ deliver(WfTurn *turn, const WfLetter *letter)
 	if (letter->event.key != NULL && !is_new(turn, letter, &address))
 		return;
 	mail = make_mail(turn, letter, address.instance_id, &letter->event);
-	/* also of one that has closed: whether that was in this turn or before makes no difference */
+
+	/*
+	 * also of one that has closed: whether that was in this turn or before
+	 * makes no difference
+	 */
 	if (letter->event.key != NULL)
 		claim_key(turn, mail, letter->from->instance_id, letter->stamped);
 	if (address.closed)

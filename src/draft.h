@@ -97,8 +97,8 @@ typedef struct WfLetter
 	bool		silent;			/* is dropped where it cannot be delivered */
 	WfPrivilege privilege;		/* what the sender's owner needs */
 	bool		stamped;		/* the handler chose the stamp */
-	bool		of_link;		/* what a link of its sender, which has closed,
-								 * does to the addressee */
+	bool		of_link;		/* what a link of its sender, which has
+								 * closed, does to the addressee */
 	bool		undone;			/* is not to be delivered after all */
 	char	   *or_start;		/* workflow, or NULL */
 	const WfAction *birth;		/* a child to be started, or NULL */
