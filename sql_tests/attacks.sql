@@ -242,6 +242,49 @@ SELECT status, error FROM wfproc.instances WHERE id = 'attacks-6';
 ROLLBACK;
 ALTER ROLE regress_attacks_gone RENAME TO regress_attacks_mallory;
 
+\echo '--- what a handler leaves behind in the session that runs it: nothing, and what was there before stays'
+SET SESSION AUTHORIZATION regress_attacks_mallory;
+CREATE FUNCTION attacks.leave(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+    c refcursor;
+    n int;
+BEGIN
+    IF event = 'end' THEN
+        PERFORM wfproc.complete();
+    ELSIF event = 'leave' THEN
+        PERFORM attacks.attempt(a) FROM unnest(ARRAY['SELECT pg_advisory_lock(4711)', 'SELECT pg_advisory_lock_shared(4711, n) FROM generate_series(1, 100) n',
+            'SELECT pg_advisory_lock(4712)', 'PREPARE left_behind AS SELECT 1', 'DECLARE left_behind CURSOR WITH HOLD FOR SELECT 1',
+            'CREATE TEMP TABLE left_behind (n int)', 'LISTEN left_behind', 'SELECT lo_open(1, 262144)', 'SET work_mem = ''64kB''', 'SET SESSION statement_timeout = 1',
+            'SELECT set_config(''attacks.left'', ''behind'', false)']) a;
+        OPEN c FOR SELECT generate_series(1, 100);
+        FETCH c INTO n;
+    END IF;
+    RETURN state;
+END $$;
+SELECT wfproc.define('attacks_leave', 'attacks.leave');
+RESET SESSION AUTHORIZATION;
+CREATE VIEW attacks_private.left_behind AS
+    SELECT 'lock' AS what FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()
+    UNION ALL SELECT 'statement' FROM pg_prepared_statements
+    UNION ALL SELECT 'cursor' FROM pg_cursors
+    UNION ALL SELECT 'channel' FROM pg_listening_channels()
+    UNION ALL SELECT 'table' FROM pg_class WHERE relname = 'left_behind' AND relpersistence = 't'
+    UNION ALL SELECT 'setting' WHERE current_setting('work_mem') = '64kB' OR current_setting('statement_timeout') = '1ms' OR current_setting('attacks.left', true) = 'behind';
+SELECT count(pg_advisory_lock(4712)) FROM generate_series(1, 2);
+BEGIN;
+SELECT wfproc.start('attacks_leave', 'attacks-7'), wfproc.send('attacks-7', 'leave') > 0, wfproc.run();
+SELECT * FROM attacks_private.left_behind;
+COMMIT;
+SELECT pg_advisory_unlock(4712), pg_advisory_unlock(4712);
+SELECT * FROM attacks_private.left_behind;
+SELECT wfproc.start('attacks_leave', 'attacks-8'), wfproc.send('attacks-8', 'leave') > 0;
+SELECT wfproc.send('attacks-8', 'end') > 0;
+SELECT status FROM wfproc.await('attacks-8', '60 s');
+SELECT * FROM attacks_private.left_behind;
+SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' AND a.backend_type = 'wfproc worker' AND a.datname = current_database();
+SELECT ok FROM wfproc.verify('attacks-8');
+SELECT * FROM attacks_private.left_behind;
+
 SET client_min_messages = error;
 DROP SCHEMA attacks, attacks_private CASCADE;
 DROP OWNED BY regress_attacks_mallory, regress_attacks_alice;

@@ -21,7 +21,7 @@ use WfTest;
 use constant STALLED => 45;
 use constant TOO_LONG => 240;
 # what a worker may take at most, in MB; what a seed may add to the server's log
-use constant MEMORY => 560;
+use constant MEMORY => 400;
 use constant LOG_BYTES => 20_000_000;
 # so many crashes pause an instance, so that innocents do not come to harm by MAX_KILLS
 use constant MAX_CRASHES => 3;
@@ -75,16 +75,32 @@ sub many { my ($workflow, $id, $count) = @_; return "SELECT count(wfproc.start('
 sub started { my ($id, $count) = @_; return "(SELECT count(*) = $count FROM wfproc.event e JOIN wfproc.instance i USING (instance_id) WHERE starts_with(i.id, '$id-') AND e.name = 'start')"; }
 sub handled { my ($id, $event, $count) = @_; return "(SELECT count(*) = $count FROM wfproc.event e JOIN wfproc.instance i USING (instance_id) WHERE starts_with(i.id, '$id') AND e.name = '$event')"; }
 
-# Mail that comes due while a table is locked and nothing is in the workers' memory.
+# Mail that comes while a table is locked and the workers have just begun, with nothing in memory.
 sub locked_out
 {
 	my ($workflow, $count, $held, @does) = @_;
+	my $submit = sub { return "SELECT submit('cold-' || n, '$_[0]', " . payload(@does) . ") FROM generate_series(1, $count) n"; };
+	my @stopped;
 	return {
 		steps => [
-			many($workflow, 'cold', $count) . "; SELECT submit('cold-' || n, 'do', " . payload(@does) . ") FROM generate_series(1, $count) n",
+			many($workflow, 'cold', $count) . ';' . $submit->('do'),
 			waiting(handled('cold-', 'do', $count)),
-			"SELECT submit('cold-' || n, 'after', " . payload(@does) . ", clock_timestamp() + interval '300 ms') FROM generate_series(1, $count) n",
-			"CALL hold('$held', true, 2)"
+			sub {
+				my ($h) = @_;
+				@stopped = $h->workers;
+				kill('STOP', @stopped);
+				# whatever comes between
+				$h->beside(sub { select(undef, undef, undef, 10); kill('CONT', @stopped); });
+			},
+			$submit->('after'),
+			sub {
+				my ($h) = @_;
+				my $holding = $h->beside(sub { $h->statement("CALL hold('$held', 2)", name => 'striker'); });
+				$h->poll(sub { $h->ask("SELECT EXISTS (SELECT FROM pg_locks WHERE relation = '$held'::regclass AND mode = 'AccessExclusiveLock')") eq 't' });
+				kill('TERM', @stopped);
+				kill('CONT', @stopped);
+				$h->wait_for($holding);
+			}
 		],
 		fates => { "all who met a lock on $held go on" => handled('cold-', 'after', $count) }
 	};
@@ -94,20 +110,26 @@ sub locked_out
 sub rewrite
 {
 	my ($holes, $kept, $how) = (8 + draw(30), 50 + draw(100), pick('VACUUM FULL wfproc.mailbox', 'CLUSTER wfproc.mailbox USING mailbox_pkey', 'CLUSTER wfproc.mailbox USING mailbox_due_idx'));
-	my $seconds = 1.5 + draw(10) / 10;
 	return {
 		steps => [
-			"SELECT wfproc.start('patient', 'fill'), wfproc.start('patient', 'slow-1')",
-			waiting(started('slow', 1)),
-			sub { $_[0]->maintain('VACUUM FULL wfproc.mailbox'); },
+			"SELECT wfproc.start('patient', 'fill'), wfproc.start('patient', 'slow')",
+			waiting(handled('slow', 'start', 1)),
+			sub { my ($h) = @_; $h->maintain('VACUUM FULL wfproc.mailbox'); $h->gate->call('SELECT pg_advisory_lock(4713, 2)'); },
 			"SELECT submit('fill', 'junk', at => '2090-01-01') FROM generate_series(1, $holes)",
 			"SELECT take_back('junk')",
-			"SELECT submit('slow-1', 'do', " . payload(do => 'sleep', n => 1, seconds => $seconds) . ");"
-			  . "SELECT submit('fill', 'keep', at => '2091-01-01') FROM generate_series(1, $kept)",
+			"SELECT submit('slow', 'do', " . payload(do => 'wait') . "); SELECT submit('fill', 'keep', at => '2091-01-01') FROM generate_series(1, $kept)",
 			waiting("EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND (classid, objid) = (4713, 1))"),
-			sub { $_[0]->maintain($how); },
+			sub {
+				my ($h) = @_;
+				my $rewriting = $h->beside(sub { $h->maintain($how); });
+				# it is done, or waits for the step
+				my $waits = q(EXISTS (SELECT FROM pg_locks s, pg_locks r WHERE s.locktype = 'advisory' AND (s.classid, s.objid) = (4713, 1)
+					AND r.relation = 'wfproc.mailbox'::regclass AND NOT r.granted AND s.pid = ANY (pg_blocking_pids(r.pid))));
+				$h->poll(sub { waitpid($rewriting, POSIX::WNOHANG()) != 0 || $h->ask("SELECT $waits") eq 't' });
+				$h->gate->close;
+			}
 		],
-		fates => { 'the slow step is over' => handled('slow-1', 'do', 1) }
+		fates => { 'the slow step is over' => handled('slow', 'do', 1) }
 	};
 }
 
@@ -150,7 +172,7 @@ sub midnight
 # One end with a big result, of which many are to hear.
 sub monitors
 {
-	my ($count, $length) = (650, 1_000_000);
+	my ($count, $length) = (450, 1_000_000);
 	return {
 		steps => [
 			"SELECT wfproc.start('patient', 'hub');" . many('patient', 'watcher', $count)
@@ -165,7 +187,7 @@ sub monitors
 # The end of one with much mail.
 sub burial
 {
-	my ($count, $length) = (900, 1_000_000);
+	my ($count, $length) = (500, 1_000_000);
 	return {
 		steps => [
 			"SELECT wfproc.start('pure', 'grave')",
@@ -187,7 +209,7 @@ sub shrunk
 	return {
 		steps => [
 			sprintf($define, '10 s') . many('shrunk', 'long', $count)
-			  . ";SELECT submit('long-' || n, 'do', " . payload(do => 'sleep', n => 2, seconds => $seconds) . ") FROM generate_series(1, $count) n",
+			  . ";SELECT submit('long-' || n, 'do', " . payload(do => 'sleep', seconds => $seconds) . ") FROM generate_series(1, $count) n",
 			waiting(handled('long-', 'do', $count)),
 			sprintf($define, '200 ms') . "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type LIKE 'wfproc worker%' AND datname = current_database();"
 			  . "SELECT submit('long-' || n, 'after') FROM generate_series(1, $count) n"
@@ -316,16 +338,19 @@ sub statement
 # An answer, when the server is there to give it.
 sub ask
 {
-	my ($h, $sql, %option) = @_;
+	my ($h, $sql) = @_;
 	my $end = time + STALLED;
-	my ($done, $out, $err);
-	do
+	local $ENV{PGOPTIONS} = '-c client_min_messages=error -c statement_timeout=100s -c lock_timeout=30s';
+	local $ENV{PGAPPNAME} = 'observer';
+	$h->{session} //= WfClient->new($h->{node}, $h->{db});
+	while (1)
 	{
-		($done, $out, $err) = $h->statement($sql, %option);
-		return $out if $done;
-		$h->found_if_over($end, "no answer: $err");
+		my ($outcome, @lines) = $h->{session}->connect ? $h->{session}->call($sql) : ('failed', 'no connection');
+		return join("\n", @lines) if $outcome eq 'ok';
+		$h->found_if_over($end, "no answer: @lines");
+		$h->{session}->close if $outcome eq 'unknown' || !$h->{session}->connected;
 		select(undef, undef, undef, 0.1);
-	} while (1);
+	}
 }
 
 # A transaction that is committed once, whatever is killed meanwhile.
@@ -340,6 +365,15 @@ sub commit
 		$h->found_if_over($end, "$what cannot be done: $err");
 	}
 	return;
+}
+
+# A session of ours that holds a lock for a while.
+sub gate
+{
+	my ($h) = @_;
+	$h->{gate} //= WfClient->new($h->{node}, $h->{db});
+	$h->{gate}->connect;
+	return $h->{gate};
 }
 
 # Maintenance may fail, for who waits too long is cancelled.
@@ -369,6 +403,7 @@ sub beside
 	my $pid = fork() // die $!;
 	if ($pid == 0)
 	{
+		delete @$h{qw(session gate)};
 		srand($h->{seed} * 100 + $number);
 		$SIG{TERM} = sub { POSIX::_exit(1) };
 		eval { $what->($number) };
@@ -580,6 +615,7 @@ sub run
 	} or do { push @{ $h->{found} }, "failed: $@" if $@ ne "found\n"; };
 	push @{ $h->{found} }, map { "in the log: $_" } ($h->alarms)[ 0 .. 2 ];
 	@{ $h->{found} } = grep { defined && $_ ne 'in the log: ' } @{ $h->{found} };
+	$_->close for grep { defined } @$h{qw(session gate)};
 	$h->end;
 	diag(sprintf("%s: %d s, a worker took %d MB at most", $h->title, time - $began, $h->{peak}));
 	return @{ $h->{found} };
