@@ -25,7 +25,7 @@ wfproc.scrub_rate = 0
 shared_buffers = 32MB
 fsync = off
 ));
-$node->safe_psql('postgres', 'CREATE ROLE mallory');
+$node->safe_psql('postgres', 'CREATE ROLE mallory; CREATE ROLE client LOGIN SUPERUSER');
 
 for my $seed (@seeds)
 {

@@ -79,12 +79,13 @@ sub handled { my ($id, $event, $count) = @_; return "(SELECT count(*) = $count F
 sub locked_out
 {
 	my ($workflow, $count, $held, @does) = @_;
-	my $submit = sub { return "SELECT submit('cold-' || n, '$_[0]', " . payload(@does) . ") FROM generate_series(1, $count) n"; };
+	my $id = "cold_$held-";
+	my $submit = sub { return "SELECT submit('$id' || n, '$_[0]', " . payload(@does) . ") FROM generate_series(1, $count) n"; };
 	my @stopped;
 	return {
 		steps => [
-			many($workflow, 'cold', $count) . ';' . $submit->('do'),
-			waiting(handled('cold-', 'do', $count)),
+			many($workflow, "cold_$held", $count) . ';' . $submit->('do'),
+			waiting(handled($id, 'do', $count)),
 			sub {
 				my ($h) = @_;
 				@stopped = $h->workers;
@@ -95,14 +96,14 @@ sub locked_out
 			$submit->('after'),
 			sub {
 				my ($h) = @_;
-				my $holding = $h->beside(sub { $h->statement("CALL hold('$held', 2)", name => 'striker'); });
+				my $holding = $h->beside(sub { $h->statement("CALL hold('$held', 2)"); });
 				$h->poll(sub { $h->ask("SELECT EXISTS (SELECT FROM pg_locks WHERE relation = '$held'::regclass AND mode = 'AccessExclusiveLock')") eq 't' });
 				kill('TERM', @stopped);
 				kill('CONT', @stopped);
 				$h->wait_for($holding);
 			}
 		],
-		fates => { "all who met a lock on $held go on" => handled('cold-', 'after', $count) }
+		fates => { "all who met a lock on $held go on" => handled($id, 'after', $count) }
 	};
 }
 
@@ -151,19 +152,21 @@ sub one_stamp
 sub midnight
 {
 	my ($count, $swimmers) = (4000 + draw(1000), 40);
+	my @floods;
 	return {
 		steps => [
 			many('pure', 'sleeper', $count) . ';' . many('pure', 'swimmer', $swimmers),
 			waiting(started('sleeper', $count)),
-			"SELECT submit('sleeper-' || n, 'midnight', at => s.at) FROM (SELECT clock_timestamp() + interval '1 s' AS at) s, generate_series(1, $count) n",
 			sub {
 				my ($h) = @_;
-				my @floods = map { $h->beside(sub { $h->statement("SET synchronous_commit = off; CALL flood('sleeper', $count, 'midnight', 'swimmer-', $swimmers)"); }) } 1 .. 3;
-				$h->wait_for(@floods);
-			}
+				@floods = map { $h->beside(sub { $h->statement("SET synchronous_commit = off", "CALL flood('midnight', $count / 4, 'swimmer-', $swimmers)"); }) } 1 .. 2;
+				$h->poll(sub { $h->ask("SELECT EXISTS (SELECT FROM wfproc.event WHERE name = 'swim')") eq 't' });
+			},
+			"SELECT submit('sleeper-' || n, 'midnight', at => '2026-01-01') FROM generate_series(1, $count) n",
+			sub { $_[0]->wait_for(@floods); }
 		],
 		fates => {
-			'events of one stamp are handled'                  => handled('sleeper-', 'midnight', $count),
+			'events of one stamp are handled'                 => handled('sleeper-', 'midnight', $count),
 			'events of one stamp are handled under load, too' => "NOT EXISTS (SELECT FROM flood_end WHERE stalled)"
 		}
 	};
@@ -319,16 +322,16 @@ sub title { my ($h) = @_; return "seed $h->{seed}: attacked by " . join(', ', @{
 # The server, which may be away
 #
 
-# One psql: its exit code and what it printed.
+# One psql: whether it came through, and what it printed.
 sub statement
 {
-	my ($h, $sql, %option) = @_;
+	my ($h, @sql) = @_;
+	my %option = ref $sql[-1] ? %{ pop @sql } : ();
 	local $ENV{PGOPTIONS} = '-c client_min_messages=error -c statement_timeout=60s -c lock_timeout=' . ($option{lock_timeout} // '30s');
 	local $ENV{PGCONNECT_TIMEOUT} = 10;
-	local $ENV{PGAPPNAME} = $option{name} // 'attacker';
 	my ($out, $err) = ('', '');
 	my $done = eval {
-		IPC::Run::run([ $h->{node}->installed_command('psql'), '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $h->{node}->connstr($option{db} // $h->{db}), '-c', $sql ],
+		IPC::Run::run([ $h->{node}->installed_command('psql'), '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $h->{node}->connstr($h->{db}), map { ('-c', $_) } @sql ],
 			'<', '/dev/null', '>', \$out, '2>', \$err);
 	};
 	chomp($out, $err);
@@ -341,7 +344,6 @@ sub ask
 	my ($h, $sql) = @_;
 	my $end = time + STALLED;
 	local $ENV{PGOPTIONS} = '-c client_min_messages=error -c statement_timeout=100s -c lock_timeout=30s';
-	local $ENV{PGAPPNAME} = 'observer';
 	$h->{session} //= WfClient->new($h->{node}, $h->{db});
 	while (1)
 	{
@@ -360,7 +362,7 @@ sub commit
 	my $end = time + STALLED;
 	while ($h->ask("SELECT count(*) FROM committed WHERE what = '$what'") == 0)
 	{
-		my ($done, $out, $err) = $h->statement("BEGIN; INSERT INTO committed VALUES ('$what'); $sql; COMMIT", name => 'striker');
+		my ($done, $out, $err) = $h->statement("BEGIN; INSERT INTO committed VALUES ('$what'); $sql; COMMIT");
 		last if $done;
 		$h->found_if_over($end, "$what cannot be done: $err");
 	}
@@ -377,7 +379,7 @@ sub gate
 }
 
 # Maintenance may fail, for who waits too long is cancelled.
-sub maintain { my ($h, $sql) = @_; return $h->statement($sql, lock_timeout => '5s', name => 'maintainer'); }
+sub maintain { my ($h, $sql) = @_; return $h->statement($sql, { lock_timeout => '5s' }); }
 
 sub processes
 {
@@ -391,7 +393,7 @@ sub processes
 
 sub title_of { my ($pid) = @_; open(my $file, '<', "/proc/$pid/cmdline") or return ''; my $title = <$file> // ''; close($file); return $title; }
 sub workers { my ($h) = @_; return $h->processes(qr/wfproc worker/); }
-sub backends { my ($h) = @_; return $h->processes(qr/\Q$h->{db}\E \[local\]/); }
+sub backends { my ($h) = @_; return $h->processes(qr/client \Q$h->{db}\E /); }
 
 #
 # Children of the test: clients, maintenance
@@ -438,6 +440,7 @@ sub over { my ($h) = @_; return -e "$h->{folder}/stop"; }
 sub client
 {
 	my ($h, $client) = @_;
+	local $ENV{PGUSER} = 'client';
 	my $session = WfClient->new($h->{node}, $h->{db});
 	for (my $number = 1; !$h->over; $number++)
 	{
