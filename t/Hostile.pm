@@ -471,6 +471,7 @@ sub maintenance
 # What is found
 #
 sub found { my ($h, @what) = @_; push @{ $h->{found} }, @what; die "found\n"; }
+sub note_wrong { my ($h, $lines) = @_; my %known = map { $_ => 1 } @{ $h->{found} }; push @{ $h->{found} }, grep { !$known{$_} } split(/\n/, $lines); return; }
 sub found_if_over { my ($h, $end, $what) = @_; $h->found($what) if time > $end; return; }
 
 sub look_at_memory
@@ -494,8 +495,7 @@ sub look
 	$h->look_at_memory;
 	my $log = log_size($h->{node}) - $h->{log_from};
 	$h->found("the server's log has grown by $log bytes; its last line: " . $h->last_line) if $log > LOG_BYTES;
-	my $wrong = $h->ask('SELECT string_agg(what, chr(10)) FROM (SELECT what FROM wrong_now ORDER BY 1 LIMIT 5) w');
-	$h->found(split /\n/, $wrong) if $wrong ne '';
+	$h->note_wrong($h->ask('SELECT what FROM wrong_now ORDER BY 1 LIMIT 3'));
 	return;
 }
 
@@ -598,8 +598,7 @@ sub await_fates
 sub judge
 {
 	my ($h) = @_;
-	my $wrong = $h->ask('SELECT what FROM (SELECT row_number() OVER (PARTITION BY left(what, 7)) AS n, what FROM wrong_at_end) w WHERE n <= 3');
-	push @{ $h->{found} }, split(/\n/, $wrong);
+	$h->note_wrong($h->ask('SELECT what FROM (SELECT row_number() OVER (PARTITION BY left(what, 7)) AS n, what FROM wrong_at_end) w WHERE n <= 3'));
 	return;
 }
 
