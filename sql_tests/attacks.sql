@@ -242,6 +242,7 @@ SELECT status, error FROM wfproc.instances WHERE id = 'attacks-6';
 ROLLBACK;
 ALTER ROLE regress_attacks_gone RENAME TO regress_attacks_mallory;
 
+SET client_min_messages = warning;
 \echo '--- what a handler leaves behind in the session that runs it: nothing, and what was there before stays'
 SET SESSION AUTHORIZATION regress_attacks_mallory;
 CREATE FUNCTION attacks.leave(state jsonb, event text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$

@@ -230,7 +230,7 @@ our %attackers = (
 	midnight       => { finds => 'A.2b', cards => 1, attack => \&midnight },
 	raise_canceled => { finds => 'A.3', cards => 2, attack => sub { raising('canceled', '57014') } },
 	raise          => { finds => 'A.3, A.4', cards => 2, attack => sub { raising('raise', distinct(12, @states)) } },
-	session_lock   => { finds => 'A.4', cards => 2, attack => sub { together(map { villain('patient', "lock-$_", 'any', do => 'lock', count => $_) } 1, 3000) } },
+	session_lock   => { finds => 'A.4', cards => 2, attack => sub { together(map { villain('villain_pause', "lock-$_", 'any', do => 'lock', count => $_) } 1, 3000) } },
 	swallow        => { finds => 'A.5', cards => 2, attack => sub { villain('villain_pause', 'swallow', 'pause', do => 'swallow', by => pick(qw(sleep loop lock))) } },
 	overrun        => { finds => 'A.5', cards => 2, attack => sub { failing('overrun', do => 'overrun', more => pick(0, 0, 1)) } },
 	locked_table   => { finds => 'A.6a', cards => 2, attack => sub { locked_out('patient', 8, 'rates', do => 'read') } },

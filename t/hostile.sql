@@ -239,6 +239,9 @@ CREATE VIEW wrong_now AS
     FROM wfproc.instance i JOIN wfproc.workflow w USING (workflow_id)
     WHERE w.name = 'innocent' AND i.status <> 'running' OR i.error LIKE 'diverged%';
 
+-- what processes have been told by others and by themselves, or will be
+CREATE VIEW told AS SELECT name, payload FROM wfproc.event WHERE sender IS NOT NULL UNION ALL SELECT name, payload FROM wfproc.mailbox WHERE sender IS NOT NULL;
+
 -- What is wrong at the end.
 CREATE VIEW wrong_at_end AS
     SELECT format('lost: event %s of %s (mail_id %s)', s.event, s.id, s.mail_id) AS what FROM sent s WHERE NOT EXISTS (SELECT FROM places p WHERE p.mail_id = s.mail_id)
@@ -254,12 +257,11 @@ CREATE VIEW wrong_at_end AS
           FROM sent s JOIN wfproc.event e USING (mail_id) WHERE s.client IS NOT NULL) o
     WHERE before > number
     UNION ALL
-    SELECT format('message %s -> %s %s times', e.payload ->> 'n', e.payload ->> 'to', count(p.seq))
-    FROM wfproc.event e LEFT JOIN wfproc.event p ON p.name = 'passed' AND p.payload = e.payload - 'to'
-    WHERE e.name = 'pass' GROUP BY e.payload HAVING count(p.seq) <> 1
+    SELECT format('message %s -> %s %s times', e.payload ->> 'n', e.payload ->> 'to', count(p.name))
+    FROM wfproc.event e LEFT JOIN told p ON p.name = 'passed' AND p.payload = e.payload - 'to' WHERE e.name = 'pass' GROUP BY e.payload HAVING count(p.name) <> 1
     UNION ALL
-    SELECT format('timer %s rang %s times', e.payload ->> 'n', count(b.seq))
-    FROM wfproc.event e LEFT JOIN wfproc.event b ON b.name = 'bell ' || (e.payload ->> 'n') WHERE e.name = 'ring' GROUP BY e.payload HAVING count(b.seq) <> 1
+    SELECT format('timer %s rang %s times', e.payload ->> 'n', count(b.name))
+    FROM wfproc.event e LEFT JOIN told b ON b.name = 'bell ' || (e.payload ->> 'n') WHERE e.name = 'ring' GROUP BY e.payload HAVING count(b.name) <> 1
     UNION ALL
     SELECT format('%s has the state %s, and its log gives %s after %s', f.id, s, f.chain, f.n)
     FROM (SELECT i.id, count(*) AS n, chain(e.name, e.payload ORDER BY e.seq) AS chain FROM wfproc.event e JOIN wfproc.instance i USING (instance_id)
