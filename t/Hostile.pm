@@ -60,10 +60,15 @@ sub together
 	return { steps => [ map { @{ $_->{steps} } } @parts ], fates => { map { %{ $_->{fates} } } @parts } };
 }
 
+# What passes is repeated for minutes before it counts.
 sub raising
 {
 	my ($name, @raised) = @_;
-	return together(map { failing("$name-$_", do => 'raise', state => $_, where => pick(qw(here again deep)), pick(0, 1) ? (acts => 1) : ()) } @raised);
+	return together(
+		map {
+			my @does = (do => 'raise', state => $_, where => pick(qw(here again deep)), pick(0, 1) ? (acts => 1) : ());
+			/^(?:08|40|53|55P03)/ ? villain('villain_pause', "$name-$_", 'waits', @does) : failing("$name-$_", @does);
+		} @raised);
 }
 
 sub distinct { my ($count, @from) = @_; my %drawn; $drawn{ pick(@from) } = 1 while keys %drawn < $count; return sort keys %drawn; }

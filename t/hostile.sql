@@ -206,6 +206,7 @@ CREATE FUNCTION ended(which text, how text) RETURNS bool LANGUAGE sql AS $$
         WHEN 'fail' THEN i.status = 'failed' AND i.waiting = 0 AND logged(which) = 1
         WHEN 'dead_letter' THEN i.status = 'running' AND i.waiting = 0 AND logged(which) = 2
             AND EXISTS (SELECT FROM wfproc.dead_letters d WHERE d.id = which AND d.event = 'do')
+        WHEN 'waits' THEN i.status = 'running' AND i.waiting = 2 AND logged(which) = 1
         WHEN 'rejected' THEN i.status = 'running' AND i.waiting = 0 AND logged(which) = 3
             AND EXISTS (SELECT FROM wfproc.dead_letters d WHERE d.id = which AND d.event = 'do')
         ELSE i.status = 'running' AND i.waiting = 0 AND i.attempts = 0 AND logged(which) = 3
