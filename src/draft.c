@@ -319,7 +319,11 @@ wf_draft_repeats(WfDraft *draft, const ErrorData *error, TimestampTz *again_at)
 {
 	if (!wf_error_is_repeated(error) || draft->repeats >= MAX_REPEATS)
 		return false;
-	/* from here on, and not from the turn's beginning: the others come first, however long this has taken */
+
+	/*
+	 * from here on, and not from the turn's beginning: the others come first,
+	 * however long this has taken
+	 */
 	*again_at = wf_clock_now() + Min(REPEAT_DELAY_US << draft->repeats, MAX_REPEAT_DELAY_US);
 	draft->repeats++;
 	return true;
