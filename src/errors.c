@@ -17,8 +17,7 @@
 
 #include "errors.h"
 
-/* in bytes: of the message, and of what is told besides */
-#define MAX_SUMMARY 1000
+/* bytes of what is told besides the message */
 #define MAX_CONTEXT 3000
 
 bool
@@ -107,7 +106,7 @@ wf_error_summary(const ErrorData *error)
 {
 	const char *message = error->message == NULL ? "missing error text" : error->message;
 
-	return psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), wf_error_clip(message, MAX_SUMMARY));
+	return psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), wf_error_clip(message, WF_MAX_MESSAGE));
 }
 
 /*
@@ -140,9 +139,9 @@ wf_error_context(const ErrorData *error, const char *event, int64 seq)
 	initStringInfo(&text);
 	appendStringInfo(&text, "EVENT:  %s, seq %lld", event, (long long) seq);
 	if (error->detail != NULL)
-		appendStringInfo(&text, "\nDETAIL:  %s", wf_error_clip(error->detail, MAX_SUMMARY));
+		appendStringInfo(&text, "\nDETAIL:  %s", wf_error_clip(error->detail, WF_MAX_MESSAGE));
 	if (error->hint != NULL)
-		appendStringInfo(&text, "\nHINT:  %s", wf_error_clip(error->hint, MAX_SUMMARY));
+		appendStringInfo(&text, "\nHINT:  %s", wf_error_clip(error->hint, WF_MAX_MESSAGE));
 	if (error->context != NULL && length_of_step(error->context) > 0)
 		appendStringInfo(&text, "\nCONTEXT:  %.*s", length_of_step(error->context), error->context);
 	return wf_error_clip(text.data, MAX_CONTEXT);

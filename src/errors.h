@@ -12,6 +12,9 @@
 /* the line of a context that is the step's own begins with this; what follows it is the caller's */
 #define WF_STEP_CONTEXT "wfproc "
 
+/* bytes of a message that are kept */
+#define WF_MAX_MESSAGE 1000
+
 /* what it says about who raised it */
 extern bool wf_error_is_cancel(const ErrorData *error); /* this session was
 														 * cancelled from

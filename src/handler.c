@@ -50,6 +50,9 @@ typedef struct Stretch
 
 static Stretch stretch;
 
+/* counts the subtransactions that stretches have begun */
+static int64 stretch_number = 0;
+
 /* a step's scratch memory, reset after each; keeps its first block */
 static MemoryContext step_memory = NULL;
 
@@ -175,6 +178,7 @@ static void
 begin_subtransaction(void)
 {
 	BeginInternalSubTransaction(NULL);
+	stretch_number++;
 	MemoryContextSwitchTo(stretch.memory);
 	/* put back by the end of the subtransaction */
 	XactReadOnly = true;
@@ -287,6 +291,15 @@ undo_step(void)
 	MemoryContextSwitchTo(stretch.memory);
 	CurrentResourceOwner = stretch.owner;
 	begin_subtransaction();
+}
+
+/*
+ * Another number than before: a step was undone, and with it all that its stretch had opened.
+ */
+int64
+wf_handler_stretch_number(void)
+{
+	return stretch_number;
 }
 
 static void

@@ -16,6 +16,9 @@ extern void wf_handler_stretch(void (*body) (void *arg), void *arg);
  */
 extern Jsonb *wf_handler_call(WfWorkflow *workflow, WfVersion *version, WfStep *step, Jsonb *state, ErrorData **error);
 
+/* another one than before such a call: what the stretch had opened, as a scan, is gone */
+extern int64 wf_handler_stretch_number(void);
+
 /* the same for a version's migrate function, which the version must have */
 extern Jsonb *wf_handler_migrate(WfWorkflow *workflow, WfVersion *version, WfStep *step, Jsonb *state, int from, int to,
 								 ErrorData **error);

@@ -47,7 +47,6 @@ typedef struct Replay
 	WfFold	   *fold;
 	WfDivergence *divergence;
 	bool		differs;		/* the row just folded */
-	bool		failed;			/* the handler has raised */
 } Replay;
 
 /*
@@ -125,10 +124,9 @@ note_failure(Replay *replay, const WfLogRow *row, ErrorData *error)
 {
 	MemoryContext old;
 
-	replay->failed = true;
 	if (!wf_error_is_passing(error))
 	{
-		get_stuck(replay, row->seq, psprintf("handler failed: %s", error->message));
+		get_stuck(replay, row->seq, psprintf("handler failed: %s", wf_error_clip(error->message, WF_MAX_MESSAGE)));
 		return;
 	}
 	if (!replay->patient)
@@ -273,20 +271,25 @@ static void
 take_rows(void *arg)
 {
 	Replay	   *replay = arg;
-	WfLogScan  *scan = wf_eventlog_open(replay->instance->instance_id, replay->fold->seq, replay->snapshot);
-	WfLogRow	row;
+	bool		going = true;
 
-	replay->failed = false;
-	while (replay->fold->seq < replay->limit.upto && wf_eventlog_next(scan, &row))
-		if (!is_within(&replay->limit, &row) || !take_row(replay, &row))
-			break;
+	while (going)
+	{
+		WfLogScan  *scan = wf_eventlog_open(replay->instance->instance_id, replay->fold->seq, replay->snapshot);
+		int64		number = wf_handler_stretch_number();
+		WfLogRow	row;
 
-	/*
-	 * a handler that raised took the scan with it: it belonged to the
-	 * subtransaction that was rolled back
-	 */
-	if (!replay->failed)
-		wf_eventlog_close(scan);
+		while (going && number == wf_handler_stretch_number())
+			going = replay->fold->seq < replay->limit.upto && wf_eventlog_next(scan, &row) &&
+				is_within(&replay->limit, &row) && take_row(replay, &row);
+
+		/*
+		 * a step that had to be undone took the scan with it: it belonged to
+		 * the subtransaction that was rolled back
+		 */
+		if (number == wf_handler_stretch_number())
+			wf_eventlog_close(scan);
+	}
 }
 
 /*
