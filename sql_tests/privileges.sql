@@ -150,9 +150,7 @@ RESET ROLE;
 CALL wfproc.call('priv-1', 'hello');
 DO $$
 BEGIN
-    FOR i IN 1 .. 600 LOOP
-        EXIT WHEN EXISTS (SELECT FROM wfproc.registry WHERE id = 'priv-1');
-        PERFORM pg_sleep(0.1);
+    WHILE NOT EXISTS (SELECT FROM wfproc.registry WHERE id = 'priv-1') AND clock_timestamp() < statement_timestamp() + interval '30 s' LOOP
     END LOOP;
 END $$;
 SET ROLE regress_priv_reader;

@@ -419,33 +419,33 @@ BEGIN
         COMMIT;
     END LOOP;
 END $$;
-SELECT wfproc.define('idle', 'counts'), wfproc.define('idle', 'counts', migrate => 'turns'), wfproc.set_current_version('idle', 1);
-SELECT count(wfproc.start('idle', 'idle-' || n, attributes => jsonb_build_object('odd', n % 2 = 1))) FROM generate_series(1, 1003) n;
-SELECT wfproc.start('idle', 'idle-later', at => '2999-01-01') IS NOT NULL;
+SELECT wfproc.define('upgrade_idle', 'counts'), wfproc.define('upgrade_idle', 'counts', migrate => 'turns'), wfproc.set_current_version('upgrade_idle', 1);
+SELECT count(wfproc.start('upgrade_idle', 'idle-' || n, attributes => jsonb_build_object('odd', n % 2 = 1))) FROM generate_series(1, 1003) n;
+SELECT wfproc.start('upgrade_idle', 'idle-later', at => '2999-01-01') IS NOT NULL;
 CALL until_true($$ (SELECT count(*) = 1003 FROM wfproc.event e JOIN wfproc.instance i USING (instance_id) WHERE i.id LIKE 'idle-%') $$);
 \echo 'without a roll-out: nothing'
-CALL wfproc.control_all('upgrade', 'idle');
-SELECT wfproc.rollout('idle', 2, '2999-01-01') > 0;
-CALL wfproc.control_all('upgrade', 'idle');
-SELECT wfproc.rollout('idle', 2, attributes => '{"odd": true}') AS odd \gset
-CALL wfproc.control_all('upgrade', 'idle', '{"odd": false}');
-CALL wfproc.control_all('upgrade', 'idle');
+CALL wfproc.control_all('upgrade', 'upgrade_idle');
+SELECT wfproc.rollout('upgrade_idle', 2, '2999-01-01') > 0;
+CALL wfproc.control_all('upgrade', 'upgrade_idle');
+SELECT wfproc.rollout('upgrade_idle', 2, attributes => '{"odd": true}') AS odd \gset
+CALL wfproc.control_all('upgrade', 'upgrade_idle', '{"odd": false}');
+CALL wfproc.control_all('upgrade', 'upgrade_idle');
 CALL until_true(format($$ (SELECT pending = 0 FROM wfproc.rollouts WHERE rollout_id = %s) $$, :odd));
-SELECT i.version, i.attributes, count(*) FROM wfproc.instances i WHERE i.workflow = 'idle' GROUP BY 1, 2 ORDER BY 1, 2;
-CALL wfproc.control_all('upgrade', 'idle');
+SELECT i.version, i.attributes, count(*) FROM wfproc.instances i WHERE i.workflow = 'upgrade_idle' GROUP BY 1, 2 ORDER BY 1, 2;
+CALL wfproc.control_all('upgrade', 'upgrade_idle');
 SELECT seq, event, payload - 'by' - 'rollout' FROM wfproc.history('idle-3') ORDER BY seq;
 \echo 'it stops after so many failures, and those that it did not get to stay as they are'
 SELECT count(wfproc.send('idle-' || n, 'e')) FROM generate_series(2, 40, 2) n;
 CALL until_true($$ (SELECT count(*) = 20 FROM wfproc.event e JOIN wfproc.instance i USING (instance_id) WHERE i.id LIKE 'idle-%' AND e.name = 'e') $$);
-SELECT wfproc.rollout('idle', 2, max_failures => 3) AS even \gset
-CALL wfproc.control_all('upgrade', 'idle', '{"odd": false}');
+SELECT wfproc.rollout('upgrade_idle', 2, max_failures => 3) AS even \gset
+CALL wfproc.control_all('upgrade', 'upgrade_idle', '{"odd": false}');
 CALL until_true(format($$ (SELECT status = 'stopped' FROM wfproc.rollouts WHERE rollout_id = %s) $$, :even));
 CALL until_true($$ NOT EXISTS (SELECT FROM wfproc.mailbox WHERE name = '$rollout') $$);
 SELECT count(*) FILTER (WHERE status = 'paused') BETWEEN 3 AND 6 AS few, bool_and(error LIKE 'upgrade to version 2: %') FILTER (WHERE status = 'paused') AS why,
-       bool_or(status = 'paused' AND version <> 1) AS none FROM wfproc.instances WHERE workflow = 'idle';
+       bool_or(status = 'paused' AND version <> 1) AS none FROM wfproc.instances WHERE workflow = 'upgrade_idle';
 SELECT bool_and((wfproc.verify(id)).ok) FROM wfproc.instances WHERE id LIKE 'idle-__';
-CALL wfproc.control_all('terminate', 'idle');
-CALL until_true($$ NOT EXISTS (SELECT FROM wfproc.instances WHERE workflow = 'idle' AND closed_at IS NULL) $$);
+CALL wfproc.control_all('terminate', 'upgrade_idle');
+CALL until_true($$ NOT EXISTS (SELECT FROM wfproc.instances WHERE workflow = 'upgrade_idle' AND closed_at IS NULL) $$);
 
 \echo '--- bad input'
 SELECT try($$ SELECT wfproc.upgrade('nobody', 2) $$);

@@ -15,8 +15,8 @@ typedef struct WfTimer
 	TimestampTz at;
 	int64		mail_id;		/* of its row in the mailbox; 0: not written
 								 * yet */
-	WfMail	   *mail;			/* of one that was set, or moved, in this turn;
-								 * else NULL */
+	WfMail	   *mail;			/* of one that was set, or moved, in this
+								 * turn; else NULL */
 } WfTimer;
 
 typedef struct WfTimers
