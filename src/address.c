@@ -67,11 +67,27 @@ wf_addresses_add(WfAddresses *addresses, const char *id, const WfAddress *addres
 	bool		found;
 
 	if (addresses->ids != NULL && addresses->ids->members >= MAX_ADDRESSES)
-	{
-		MemoryContextReset(addresses->memory);
-		addresses->ids = NULL;
-	}
+		wf_addresses_forget(addresses);
 	if (addresses->ids == NULL)
 		addresses->ids = ids_create(addresses->memory, 64, NULL);
 	ids_insert(addresses->ids, MemoryContextStrdup(addresses->memory, id), &found)->address = *address;
+}
+
+/*
+ * Memory that they take.
+ */
+Size
+wf_addresses_bytes(const WfAddresses *addresses)
+{
+	return MemoryContextMemAllocated(addresses->memory, true);
+}
+
+/*
+ * Forgets all: they can be found again.
+ */
+void
+wf_addresses_forget(WfAddresses *addresses)
+{
+	MemoryContextReset(addresses->memory);
+	addresses->ids = NULL;
 }

@@ -16,5 +16,7 @@ typedef struct WfAddresses WfAddresses;
 extern WfAddresses *wf_addresses_create(MemoryContext parent);
 extern bool wf_addresses_find(const WfAddresses *addresses, const char *id, WfAddress *address);
 extern void wf_addresses_add(WfAddresses *addresses, const char *id, const WfAddress *address);
+extern Size wf_addresses_bytes(const WfAddresses *addresses);
+extern void wf_addresses_forget(WfAddresses *addresses);
 
 #endif

@@ -64,6 +64,14 @@
 #define WF_MAX_BACKENDS (MaxConnections + autovacuum_max_workers + 1 + max_worker_processes + max_wal_senders)
 #endif
 
+/* 15: a generation context begins with small blocks; in 14 all have one size */
+#if PG_VERSION_NUM >= 150000
+#define WF_GENERATION_CREATE(parent, name, block_bytes) \
+	GenerationContextCreate(parent, name, 0, ALLOCSET_SMALL_INITSIZE, block_bytes)
+#else
+#define WF_GENERATION_CREATE(parent, name, block_bytes) GenerationContextCreate(parent, name, block_bytes)
+#endif
+
 /* 16: one function for the owners of all kinds of objects */
 #if PG_VERSION_NUM >= 160000
 #define WF_OWNS_DATABASE(database, role) object_ownercheck(DatabaseRelationId, database, role)

@@ -8,6 +8,8 @@
  */
 #include "postgres.h"
 
+#include "utils/memutils.h"
+
 #include "acl.h"
 #include "catalog.h"
 #include "check.h"
@@ -35,6 +37,24 @@ make_mail(WfTurn *turn, const WfLetter *letter, int64 instance_id, const WfEvent
 }
 
 /*
+ * Finds an instance's row, but what it points to is gone: results may be large.
+ */
+static bool
+glance_at(WfTurn *turn, const char *id, WfInstance *instance)
+{
+	MemoryContext old;
+	bool		found;
+
+	if (turn->scratch == NULL)
+		turn->scratch = AllocSetContextCreate(turn->memory, "wfproc glance", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(turn->scratch);
+	found = wf_instance_find(id, instance);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(turn->scratch);
+	return found;
+}
+
+/*
  * Looks an id up: among those started in this turn, those found before, and in the table.
  */
 static bool
@@ -44,7 +64,7 @@ find_address(WfTurn *turn, const char *id, WfAddress *address)
 
 	if (wf_addresses_find(turn->newborn_addresses, id, address) || wf_addresses_find(turn->addresses, id, address))
 		return true;
-	if (!wf_instance_find(id, &instance))
+	if (!glance_at(turn, id, &instance))
 		return false;
 	address->instance_id = instance.instance_id;
 	address->workflow_id = instance.workflow_id;
@@ -120,9 +140,29 @@ leave_unhandled(WfTurn *turn, WfDraft *draft, WfMail *mail)
 {
 	if (strcmp(mail->event.name, "$monitor") == 0)
 		wf_letter_close(&turn->output, draft, "monitor", mail->event.sender);
+	else if (strcmp(mail->event.name, "$close") == 0)
+		wf_draft_tell_linked(draft, &turn->output);
 	else if (mail->timer == NULL && !is_from_engine(mail->event.name))
 		bury(turn, mail, mail->event.at, draft->row.id, draft->row.workflow_id,
 			 psprintf("the instance is %s", wf_instance_status_name(draft->row.status)));
+}
+
+static void
+post(WfTurn *turn, WfMail *mail)
+{
+	turn->output.posts = lappend(turn->output.posts, mail);
+}
+
+/*
+ * A turn does not do more than its part of what the end of an instance brings about.  The rest is in tables, and an event for
+ * the instance itself sees to it that a next turn goes on with it.
+ */
+static void
+go_on_later(WfTurn *turn, WfDraft *draft)
+{
+	WfEvent		event = {.at = WF_AT_ONCE,.name = "$close",.payload = wf_check_empty_object()};
+
+	post(turn, wf_inbox_make(&turn->output, draft->instance_id, &event, 0));
 }
 
 /*
@@ -141,6 +181,8 @@ wf_deliver_closed(WfTurn *turn, WfDraft *draft)
 		if (ItemPointerIsValid(&mail->tid))
 			turn->output.handled = lappend(turn->output.handled, mail);
 	}
+	if (draft->unfinished || draft->unread_at != DT_NOEND)
+		go_on_later(turn, draft);
 	wf_deliver_all(turn);
 }
 
@@ -165,12 +207,6 @@ summon(WfTurn *turn, int64 instance_id)
 	(void) wf_scheduler_claim(turn->scheduler, instance_id, &low);
 	wf_turn_add_ready(turn, instance_id, low);
 	return wf_lineup_add(turn->lineup, instance_id, wf_turn_low(turn, instance_id, low));
-}
-
-static void
-post(WfTurn *turn, WfMail *mail)
-{
-	turn->output.posts = lappend(turn->output.posts, mail);
 }
 
 /*
@@ -301,7 +337,7 @@ create(WfTurn *turn, const WfLetter *letter, WfWorkflow *workflow, const WfActio
 	fill_row(letter, workflow, action, &row);
 	address.instance_id = row.instance_id;
 	draft = wf_lineup_add(turn->lineup, row.instance_id, DT_NOEND);
-	draft->loaded = draft->newborn = draft->links_known = true;
+	draft->loaded = draft->newborn = true;
 	draft->parent_id = letter->from->instance_id;
 	foreign = (turn->shards & (UINT64CONST(1) << wf_shard_of(row.instance_id))) == 0 && turn->worker;
 	draft->absent = foreign || !wf_turn_may_act(turn, workflow);
@@ -376,13 +412,20 @@ give_birth(WfTurn *turn, const WfLetter *letter)
 }
 
 /*
- * The addressee has closed before this turn: its draft is made of its row alone.
+ * The addressee has closed before this turn: its draft is made of its row alone.  That may be large, so a turn that has
+ * enough in its memory leaves the letter in the mailbox.
  */
 static void
 return_to_sender(WfTurn *turn, const WfLetter *letter, WfWorkflow *workflow, WfMail *mail)
 {
-	WfDraft    *draft = palloc0(sizeof(WfDraft));
+	WfDraft    *draft;
 
+	if (wf_turn_is_full(turn))
+	{
+		post(turn, mail);
+		return;
+	}
+	draft = palloc0(sizeof(WfDraft));
 	(void) wf_instance_find(letter->id, &draft->row);
 	draft->instance_id = draft->row.instance_id;
 	draft->workflow = workflow;

@@ -39,8 +39,8 @@ wf_draft_from_process(WfDraft *draft, const WfProcess *process)
 	draft->snapshot_seq = process->snapshot_seq;
 	draft->repeats = process->repeats;
 	draft->held_until = process->held_until;
-	if (process->timers.known)
-		wf_timers_copy(&draft->timers, &process->timers);
+	if (process->timer_count >= 0)
+		wf_timers_unpack(&draft->timers, process->timers, process->timer_count);
 }
 
 static void

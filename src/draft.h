@@ -16,6 +16,9 @@
 #include "suspect.h"
 #include "timer.h"
 
+/* what the end of an instance may bring into the memory of one turn; the rest is left to the next ones */
+#define WF_CLOSING_BYTES (16 * 1024 * 1024)
+
 typedef struct WfDraft
 {
 	pairingheap_node node;		/* in the lineup, by place */
@@ -44,8 +47,11 @@ typedef struct WfDraft
 								 * mail: 0: it can */
 	int			steps;			/* rows added to the log in this turn */
 	bool		live;			/* as of the last of them */
-	List	   *links;			/* of WfLink *, where links_known */
-	bool		links_known;
+	List	   *links;			/* of WfLink *: added in this turn */
+	List	   *unlinked;		/* of WfLink *: removed, and with a row still */
+	Jsonb	   *end;			/* what others are told of its end; NULL: not
+								 * made yet */
+	bool		unfinished;		/* more are to be told than a turn tells */
 
 	/* mail */
 	WfMail	   *start;			/* of one that has not started, or NULL */
@@ -186,6 +192,7 @@ extern void wf_draft_clear_failures(WfDraft *draft);
 extern bool wf_draft_can_go_on(const WfDraft *draft, TimestampTz now);
 extern bool wf_draft_handle(WfDraft *draft, WfOutput *output);
 extern bool wf_draft_link(WfDraft *draft, WfOutput *output, WfLinkKind kind, const char *peer, bool wanted);
+extern void wf_draft_tell_linked(WfDraft *draft, WfOutput *output);
 extern void wf_draft_blame(WfDraft *draft, WfOutput *output, const WfSuspect *suspect);
 extern void wf_draft_obey_unfolded(WfDraft *draft, WfOutput *output);
 

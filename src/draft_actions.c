@@ -12,13 +12,31 @@
 #include "letter.h"
 #include "object.h"
 
-static List *
-links_of(WfDraft *draft, const WfOutput *output)
+/* besides the payload, what it takes of the memory to tell somebody of an end */
+#define TELLING_BYTES 1024
+
+static WfLink *
+find_link(List *links, const WfLink *wanted)
 {
-	if (!draft->links_known && !draft->newborn)
-		draft->links = list_concat(wf_link_read(draft->instance_id, output->snapshot), draft->links);
-	draft->links_known = true;
-	return draft->links;
+	ListCell   *lc;
+
+	foreach(lc, links)
+	{
+		WfLink	   *link = lfirst(lc);
+
+		if (link->kind == wanted->kind && strcmp(link->peer, wanted->peer) == 0)
+			return link;
+	}
+	return NULL;
+}
+
+static bool
+is_linked(const WfDraft *draft, const WfOutput *output, const WfLink *link)
+{
+	if (find_link(draft->links, link) != NULL)
+		return true;
+	return !draft->newborn && find_link(draft->unlinked, link) == NULL &&
+		wf_link_exists(draft->instance_id, link, output->snapshot);
 }
 
 static void
@@ -30,7 +48,6 @@ change_link(WfDraft *draft, WfOutput *output, WfLink *link, bool added)
 	change->link = link;
 	change->added = added;
 	output->link_changes = lappend(output->link_changes, change);
-	draft->links = added ? lappend(draft->links, link) : list_delete_ptr(draft->links, link);
 }
 
 /*
@@ -39,26 +56,41 @@ change_link(WfDraft *draft, WfOutput *output, WfLink *link, bool added)
 bool
 wf_draft_link(WfDraft *draft, WfOutput *output, WfLinkKind kind, const char *peer, bool wanted)
 {
-	ListCell   *lc;
-	WfLink	   *link = NULL;
+	WfLink	   *link = palloc(sizeof(WfLink));
+	WfLink	   *added;
 
-	foreach(lc, links_of(draft, output))
-	{
-		WfLink	   *other = lfirst(lc);
-
-		if (other->kind == kind && strcmp(other->peer, peer) == 0)
-			link = other;
-	}
-	if ((link != NULL) == wanted)
+	link->kind = kind;
+	link->peer = pstrdup(peer);
+	if (is_linked(draft, output, link) == wanted)
 		return false;
+	added = find_link(draft->links, link);
 	if (wanted)
-	{
-		link = palloc(sizeof(WfLink));
-		link->kind = kind;
-		link->peer = pstrdup(peer);
-	}
+		draft->links = lappend(draft->links, link);
+	else if (added != NULL)
+		draft->links = list_delete_ptr(draft->links, added);
+	else
+		draft->unlinked = lappend(draft->unlinked, link);
 	change_link(draft, output, link, wanted);
 	return true;
+}
+
+/*
+ * The links of an instance that have rows, at most max.
+ */
+static List *
+links_before(const WfDraft *draft, const WfOutput *output, int max)
+{
+	List	   *links = NIL;
+	ListCell   *lc;
+
+	if (draft->newborn)
+		return NIL;
+	foreach(lc, wf_link_read(draft->instance_id, max + list_length(draft->unlinked), output->snapshot))
+	{
+		if (find_link(draft->unlinked, lfirst(lc)) == NULL)
+			links = lappend(links, lfirst(lc));
+	}
+	return links;
 }
 
 /*
@@ -74,24 +106,47 @@ close_child(WfDraft *draft, WfOutput *output, const WfLink *link)
 	((WfLetter *) llast(output->letters))->of_link = true;
 }
 
+static void
+tell(WfDraft *draft, WfOutput *output, const WfLink *link)
+{
+	if (link->kind == WF_LINK_MONITOR)
+		wf_letter_close(output, draft, "monitor", link->peer);
+	else
+		close_child(draft, output, link);
+}
+
 /*
- * Tells those who are to know that the instance has closed, and does to its children what was chosen.
+ * Tells those who have a link to the instance, which has closed, and does to its children what was chosen: as many as a turn
+ * may tell.  Where there are more, draft->unfinished says so.
+ */
+void
+wf_draft_tell_linked(WfDraft *draft, WfOutput *output)
+{
+	Size		each = TELLING_BYTES + (draft->row.result == NULL ? 0 : VARSIZE(draft->row.result)) +
+		(draft->row.error == NULL ? 0 : strlen(draft->row.error));
+	int			max = Max(1, WF_CLOSING_BYTES / each);
+	List	   *before = links_before(draft, output, max + 1);
+	List	   *links = list_concat_copy(before, draft->links);
+	int			told = Min(max, list_length(links));
+
+	for (int i = 0; i < told; i++)
+	{
+		tell(draft, output, list_nth(links, i));
+		change_link(draft, output, list_nth(links, i), false);
+	}
+	draft->links = list_copy_tail(draft->links, Max(told - list_length(before), 0));
+	draft->unfinished = told < list_length(links);
+}
+
+/*
+ * The instance has closed: tells its parent, and those who have a link to it.
  */
 void
 wf_draft_tell_others(WfDraft *draft, WfOutput *output)
 {
 	if (draft->row.parent != NULL)
 		wf_letter_close(output, draft, "child", draft->row.parent);
-	while (links_of(draft, output) != NIL)
-	{
-		WfLink	   *link = linitial(draft->links);
-
-		if (link->kind == WF_LINK_MONITOR)
-			wf_letter_close(output, draft, "monitor", link->peer);
-		else
-			close_child(draft, output, link);
-		change_link(draft, output, link, false);
-	}
+	wf_draft_tell_linked(draft, output);
 }
 
 /*

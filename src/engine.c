@@ -14,6 +14,9 @@
 #include "postgres.h"
 
 #include <limits.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
@@ -45,6 +48,11 @@
 #define MAX_INSTANCES 2000
 /* one piece of passivation */
 #define PASSIVATE_MAX 1000
+/* of what is in memory, how much more may be free there, and not the system's */
+#define FREE_PART 16
+#define FREE_BYTES (1024 * 1024)
+/* of wfproc.worker_memory, for addresses */
+#define ADDRESSES_PART 8
 /* how long an instance waits whose turn fails, for somebody else's lock or not, and one whose mail somebody has in hand */
 #define FAILED_DELAY_US (5 * USECS_PER_SEC)
 #define LOCKED_DELAY_US (100 * 1000)
@@ -70,6 +78,8 @@ typedef struct Engine
 	int			single;			/* so many turns take one instance only */
 	TimestampTz cut_at;			/* where the last turn had to stop reading */
 	TimestampTz told_at;		/* when the log was told of locks */
+	Size		peak;			/* of what processes had from the system, since
+								 * it got some back */
 } Engine;
 
 static Engine *worker_engine = NULL;
@@ -354,12 +364,25 @@ is_to_leave(const WfProcess *process, Size excess, TimestampTz now)
 }
 
 /*
+ * What processes may take of wfproc.worker_memory: what else grows with their number takes the rest of it, but never all.
+ */
+static Size
+resident_limit(const Engine *engine)
+{
+	Size		limit = (Size) wf_worker_memory * 1024;
+	Size		others = wf_scheduler_bytes(engine->scheduler) + wf_addresses_bytes(engine->addresses) +
+		wf_registry_roster_bytes();
+
+	return limit - Min(others, limit / 2);
+}
+
+/*
  * Collects those that are to leave, longest idle first.
  */
 static int
 choose_leavers(Engine *engine, WfProcess **leavers, bool *unsaved)
 {
-	Size		limit = (Size) wf_worker_memory * 1024;
+	Size		limit = resident_limit(engine);
 	Size		bytes = wf_resident_bytes(engine->residents);
 	TimestampTz now = wf_clock_now();
 	WfProcess  *process = wf_resident_oldest(engine->residents);
@@ -369,7 +392,7 @@ choose_leavers(Engine *engine, WfProcess **leavers, bool *unsaved)
 	while (process != NULL && count < PASSIVATE_MAX && is_to_leave(process, bytes > limit ? bytes - limit : 0, now))
 	{
 		leavers[count++] = process;
-		bytes -= process->bytes;
+		bytes -= wf_resident_bytes_of(process);
 		if (process->fold.started && process->fold.seq > process->snapshot_seq)
 			*unsaved = true;
 		process = wf_resident_newer(engine->residents, process);
@@ -378,12 +401,11 @@ choose_leavers(Engine *engine, WfProcess **leavers, bool *unsaved)
 }
 
 /*
- * Puts processes away: with a snapshot where theirs is not of the present.  Returns true where there may be more.
+ * Puts some processes away: with a snapshot where theirs is not of the present.  Returns true where there may be more.
  */
-bool
-wf_engine_passivate(void)
+static bool
+passivate(Engine *engine)
 {
-	Engine	   *engine = my_engine();
 	WfProcess  *leavers[PASSIVATE_MAX];
 	bool		unsaved;
 	int			count = choose_leavers(engine, leavers, &unsaved);
@@ -393,12 +415,50 @@ wf_engine_passivate(void)
 		wf_worker_begin();
 		for (int i = 0; i < count; i++)
 			if (leavers[i]->fold.started && leavers[i]->fold.seq > leavers[i]->snapshot_seq)
-				wf_snapshot_store(leavers[i]->instance_id, &leavers[i]->fold);
+				wf_snapshot_store(leavers[i]->node.instance_id, &leavers[i]->fold);
 		wf_worker_commit();
 	}
 	for (int i = 0; i < count; i++)
-		wf_resident_drop(engine->residents, leavers[i]->instance_id);
+		wf_resident_drop(engine->residents, leavers[i]->node.instance_id);
 	return count == PASSIVATE_MAX;
+}
+
+/*
+ * What was freed goes back to the system.  glibc keeps it, as far as it is not at the very end of what it has, and up to
+ * twice the size of the largest block that it has ever been given back.
+ */
+static void
+give_back(Engine *engine)
+{
+	Size		bytes = wf_resident_allocated(engine->residents) + wf_scheduler_bytes(engine->scheduler) +
+		wf_addresses_bytes(engine->addresses);
+
+	engine->peak = Max(engine->peak, bytes);
+	if (engine->peak - bytes < FREE_BYTES + bytes / FREE_PART)
+		return;
+	engine->peak = bytes;
+#ifdef __GLIBC__
+	(void) malloc_trim(0);
+#endif
+}
+
+/*
+ * Puts processes away: those that do not fit all at once, those that are idle some at a time.  Returns true where there may
+ * be more to be done.
+ */
+bool
+wf_engine_passivate(void)
+{
+	Engine	   *engine = my_engine();
+	bool		more;
+
+	if (wf_addresses_bytes(engine->addresses) > (Size) wf_worker_memory * 1024 / ADDRESSES_PART)
+		wf_addresses_forget(engine->addresses);
+	while ((more = passivate(engine)) && wf_resident_bytes(engine->residents) > resident_limit(engine))
+		CHECK_FOR_INTERRUPTS();
+	more |= wf_resident_tidy(engine->residents);
+	give_back(engine);
+	return more;
 }
 
 /*
@@ -412,7 +472,7 @@ wf_engine_forget(void)
 	if (worker_engine == NULL)
 		return;
 	while ((process = wf_resident_oldest(worker_engine->residents)) != NULL)
-		wf_resident_drop(worker_engine->residents, process->instance_id);
+		wf_resident_drop(worker_engine->residents, process->node.instance_id);
 	MemoryContextDelete(worker_engine->memory);
 	worker_engine = NULL;
 }

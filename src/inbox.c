@@ -577,8 +577,9 @@ numbers_to_skip(const List *in_memory, const WfDraft *draft, int *count)
 }
 
 /*
- * Takes all mail of an instance that has closed, at most about max of what is in its mailbox: of WfMail *, in order.  All of
- * the mailbox is read, for what is due later, or came while the instance was paused, is not known.
+ * Takes all mail of an instance that has closed, at most about max, and WF_CLOSING_BYTES, of what is in its mailbox: of
+ * WfMail *, in order.  It is read from its beginning, for what is due later, or came while the instance was paused, is not
+ * known.  draft->unread_at is DT_NOEND where that was all.
  */
 List *
 wf_inbox_take_all(WfDraft *draft, Snapshot snapshot, int max)
@@ -600,8 +601,8 @@ wf_inbox_take_all(WfDraft *draft, Snapshot snapshot, int max)
 	draft->start = draft->urgent = draft->deadline = NULL;
 	draft->next = draft->count = draft->ties = 0;
 	if (!draft->newborn)
-		count = wf_mailbox_read(draft->instance_id, DT_NOBEGIN, DT_NOEND, max + skipped, 0, snapshot, &mails,
-								&draft->unread_at);
+		count = wf_mailbox_read(draft->instance_id, DT_NOBEGIN, DT_NOEND, max + skipped, WF_CLOSING_BYTES, snapshot,
+								&mails, &draft->unread_at);
 	for (int i = 0; i < count; i++)
 		if (bsearch(&mails[i].event.mail_id, skip, skipped, sizeof(int64), compare_numbers) == NULL)
 			all = lappend(all, &mails[i]);

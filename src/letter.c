@@ -170,21 +170,30 @@ wf_letter_monitor(WfOutput *output, WfDraft *from, const char *id, bool on)
 	letter->silent = true;
 }
 
-/*
- * Tells somebody that the instance has closed: what is child (a parent is told) or monitor.
- */
-void
-wf_letter_close(WfOutput *output, WfDraft *from, const char *what, const char *id)
+static Jsonb *
+end_of(const WfDraft *draft)
 {
 	JsonbParseState *parse = NULL;
 
 	wf_object_begin(&parse);
-	wf_object_text(&parse, "id", from->row.id);
-	if (from->row.result != NULL)
-		wf_object_jsonb(&parse, "result", from->row.result);
-	wf_object_optional(&parse, "error", from->row.error);
+	wf_object_text(&parse, "id", draft->row.id);
+	if (draft->row.result != NULL)
+		wf_object_jsonb(&parse, "result", draft->row.result);
+	wf_object_optional(&parse, "error", draft->row.error);
+	return wf_object_end(&parse);
+}
+
+/*
+ * Tells somebody that the instance has closed: what is child (a parent is told) or monitor.  All are told the same, which is
+ * in memory once.
+ */
+void
+wf_letter_close(WfOutput *output, WfDraft *from, const char *what, const char *id)
+{
+	if (from->end == NULL)
+		from->end = end_of(from);
 	(void) write_from_engine(output, from, id, psprintf("%s.%s", what, wf_instance_status_name(from->row.status)),
-							 wf_object_end(&parse));
+							 from->end);
 }
 
 /*

@@ -68,10 +68,10 @@ read_tuple(HeapTuple tuple, TupleDesc desc)
 }
 
 /*
- * The links of an instance, of WfLink *, in the current memory context.
+ * The links of an instance, at most max, of WfLink *, in the current memory context.
  */
 List *
-wf_link_read(int64 instance_id, Snapshot snapshot)
+wf_link_read(int64 instance_id, int max, Snapshot snapshot)
 {
 	Relation	rel = wf_rows_open(WF_LINK, AccessShareLock, COLUMNS);
 	List	   *links = NIL;
@@ -81,11 +81,37 @@ wf_link_read(int64 instance_id, Snapshot snapshot)
 
 	ScanKeyInit(&key, COL_INSTANCE_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(instance_id));
 	scan = systable_beginscan(rel, wf_catalog_oid(WF_LINK_PKEY), true, snapshot, 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	while (list_length(links) < max && HeapTupleIsValid(tuple = systable_getnext(scan)))
 		links = lappend(links, read_tuple(tuple, RelationGetDescr(rel)));
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return links;
+}
+
+static SysScanDesc
+begin_scan_of(Relation rel, int64 instance_id, const WfLink *link, Snapshot snapshot)
+{
+	ScanKeyData keys[3];
+
+	ScanKeyInit(&keys[0], COL_INSTANCE_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(instance_id));
+	ScanKeyInit(&keys[1], COL_KIND, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(kind_names[link->kind]));
+	ScanKeyInit(&keys[2], COL_PEER, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(link->peer));
+	return systable_beginscan(rel, wf_catalog_oid(WF_LINK_PKEY), true, snapshot, lengthof(keys), keys);
+}
+
+/*
+ * Whether an instance has a link, as far as the snapshot sees.
+ */
+bool
+wf_link_exists(int64 instance_id, const WfLink *link, Snapshot snapshot)
+{
+	Relation	rel = wf_rows_open(WF_LINK, AccessShareLock, COLUMNS);
+	SysScanDesc scan = begin_scan_of(rel, instance_id, link, snapshot);
+	bool		exists = HeapTupleIsValid(systable_getnext(scan));
+
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return exists;
 }
 
 /*
@@ -117,15 +143,9 @@ wf_link_delete(int64 instance_id, const WfLink *link)
 {
 	Relation	rel = wf_rows_open(WF_LINK, RowExclusiveLock, COLUMNS);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	ScanKeyData keys[3];
-	SysScanDesc scan;
-	HeapTuple	tuple;
+	SysScanDesc scan = begin_scan_of(rel, instance_id, link, snapshot);
+	HeapTuple	tuple = systable_getnext(scan);
 
-	ScanKeyInit(&keys[0], COL_INSTANCE_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(instance_id));
-	ScanKeyInit(&keys[1], COL_KIND, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(kind_names[link->kind]));
-	ScanKeyInit(&keys[2], COL_PEER, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(link->peer));
-	scan = systable_beginscan(rel, wf_catalog_oid(WF_LINK_PKEY), true, snapshot, 3, keys);
-	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 		CatalogTupleDelete(rel, &tuple->t_self);
 	systable_endscan(scan);

@@ -21,7 +21,8 @@ typedef struct WfLink
 } WfLink;
 
 extern bool wf_link_parse_on_close(const char *value, bool *none, WfLinkKind *kind);
-extern List *wf_link_read(int64 instance_id, Snapshot snapshot);	/* of WfLink * */
+extern List *wf_link_read(int64 instance_id, int max, Snapshot snapshot);	/* of WfLink * */
+extern bool wf_link_exists(int64 instance_id, const WfLink *link, Snapshot snapshot);
 extern void wf_link_insert(int64 instance_id, const WfLink *link);
 extern void wf_link_delete(int64 instance_id, const WfLink *link);
 

@@ -61,6 +61,7 @@ extern void wf_registry_count_turn(int64 events, bool failed, const char *error)
 extern bool wf_registry_enter(int64 instance_id, Size state_bytes);
 extern void wf_registry_leave(int64 instance_id);
 extern int64 wf_registry_resident_count(void);
+extern Size wf_registry_roster_bytes(void);
 extern bool wf_registry_is_worker(void);
 
 /* shards that another worker of this database has claimed: not to be acted on, even where their locks can be had */

@@ -15,8 +15,8 @@
 
 #include "registry_internal.h"
 
-#define MIN_SIZE 1024
-/* after a failure to grow: how long not to try again */
+#define MIN_BITS 10
+/* after a failure to get a segment: how long not to try again */
 #define RETRY_US (60 * USECS_PER_SEC)
 
 /* in the segment */
@@ -29,7 +29,7 @@ typedef struct Roster
 /* this worker's */
 static dsm_segment *segment = NULL;
 static Roster *roster = NULL;
-static TimestampTz grow_not_before = 0;
+static TimestampTz resize_not_before = 0;
 
 static uint32
 size_of(const Roster *table)
@@ -85,38 +85,41 @@ create_segment(Size size)
 	return made;
 }
 
+static Size
+bytes_of(uint32 bits)
+{
+	return offsetof(Roster, entries) + ((Size) 1 << bits) * sizeof(WfRosterEntry);
+}
+
 /*
- * Moves the roster to a segment of twice the size.  False where there is none to be had.
+ * Moves the roster to a segment of another size.  False where there is none to be had.
  */
 static bool
-grow(void)
+resize(uint32 bits)
 {
-	uint32		bits = roster == NULL ? 10 : roster->bits + 1;
-	Size		size = offsetof(Roster, entries) + ((Size) 1 << bits) * sizeof(WfRosterEntry);
-	dsm_segment *bigger = bits < 32 ? create_segment(size) : NULL;
-	dsm_segment *smaller = segment;
+	dsm_segment *fresh = bits < 32 ? create_segment(bytes_of(bits)) : NULL;
+	dsm_segment *old = segment;
 	Roster	   *table;
 
-	StaticAssertStmt(MIN_SIZE == 1 << 10, "first size");
-	if (bigger == NULL)
+	if (fresh == NULL)
 	{
-		grow_not_before = GetCurrentTimestamp() + RETRY_US;
+		resize_not_before = GetCurrentTimestamp() + RETRY_US;
 		return false;
 	}
-	table = dsm_segment_address(bigger);
-	memset(table, 0, size);
+	table = dsm_segment_address(fresh);
+	memset(table, 0, bytes_of(bits));
 	table->bits = bits;
 	for (uint32 i = 0; roster != NULL && i < size_of(roster); i++)
 		if (roster->entries[i].instance_id != 0)
 			*probe(table, roster->entries[i].instance_id) = roster->entries[i];
 
 	LWLockAcquire(MyWfSlot->roster_lock, LW_EXCLUSIVE);
-	MyWfSlot->roster = dsm_segment_handle(bigger);
+	MyWfSlot->roster = dsm_segment_handle(fresh);
 	LWLockRelease(MyWfSlot->roster_lock);
-	segment = bigger;
+	segment = fresh;
 	roster = table;
-	if (smaller != NULL)
-		dsm_detach(smaller);
+	if (old != NULL)
+		dsm_detach(old);
 	return true;
 }
 
@@ -125,7 +128,7 @@ has_room(void)
 {
 	if (roster != NULL && MyWfSlot->residents < size_of(roster) / 4 * 3)
 		return true;
-	return GetCurrentTimestamp() >= grow_not_before && grow();
+	return GetCurrentTimestamp() >= resize_not_before && resize(roster == NULL ? MIN_BITS : roster->bits + 1);
 }
 
 /*
@@ -192,6 +195,17 @@ wf_registry_leave(int64 instance_id)
 	MyWfSlot->resident_bytes -= entry->state_bytes;
 	remove_entry(entry - roster->entries);
 	LWLockRelease(MyWfSlot->roster_lock);
+	if (roster->bits > MIN_BITS && MyWfSlot->residents < size_of(roster) / 16 && GetCurrentTimestamp() >= resize_not_before)
+		(void) resize(roster->bits - 2 > MIN_BITS ? roster->bits - 2 : MIN_BITS);
+}
+
+/*
+ * Memory that this worker's roster takes.
+ */
+Size
+wf_registry_roster_bytes(void)
+{
+	return roster != NULL ? bytes_of(roster->bits) : 0;
 }
 
 /*

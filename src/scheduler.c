@@ -13,14 +13,16 @@
 
 #include "lib/ilist.h"
 #include "lib/pairingheap.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 
+#include "idtable.h"
 #include "scheduler.h"
+
+#define BLOCK_BYTES (64 * 1024)
 
 typedef struct Entry
 {
-	int64		instance_id;	/* hash key */
+	WfIdNode	node;			/* with its instance_id */
 	TimestampTz low;
 	TimestampTz due;
 	pairingheap_node heap_node;
@@ -31,7 +33,9 @@ typedef struct Entry
 
 struct WfScheduler
 {
-	HTAB	   *entries;
+	MemoryContext memory;		/* of entries: a block whose entries are gone
+								 * is given back */
+	WfIdTable	entries;
 	pairingheap *heap;
 	dlist_head	fresh;
 };
@@ -47,8 +51,8 @@ compare_due(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 
 	if (x->due != y->due)
 		return x->due < y->due ? 1 : -1;
-	if (x->instance_id != y->instance_id)
-		return x->instance_id < y->instance_id ? 1 : -1;
+	if (x->node.instance_id != y->node.instance_id)
+		return x->node.instance_id < y->node.instance_id ? 1 : -1;
 	return 0;
 }
 
@@ -58,12 +62,11 @@ compare_due(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 WfScheduler *
 wf_scheduler_create(MemoryContext parent)
 {
-	MemoryContext memory = AllocSetContextCreate(parent, "wfproc scheduler", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(memory);
+	MemoryContext old = MemoryContextSwitchTo(parent);
 	WfScheduler *scheduler = palloc0(sizeof(WfScheduler));
-	HASHCTL		ctl = {.keysize = sizeof(int64),.entrysize = sizeof(Entry),.hcxt = memory};
 
-	scheduler->entries = hash_create("wfproc scheduler", 1024, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	scheduler->memory = SlabContextCreate(parent, "wfproc scheduler", BLOCK_BYTES, sizeof(Entry));
+	wf_idtable_init(&scheduler->entries, parent);
 	scheduler->heap = pairingheap_allocate(compare_due, NULL);
 	dlist_init(&scheduler->fresh);
 	MemoryContextSwitchTo(old);
@@ -76,7 +79,8 @@ forget(WfScheduler *scheduler, Entry *entry)
 	pairingheap_remove(scheduler->heap, &entry->heap_node);
 	if (entry->fresh)
 		dlist_delete(&entry->fresh_node);
-	hash_search(scheduler->entries, &entry->instance_id, HASH_REMOVE, NULL);
+	wf_idtable_remove(&scheduler->entries, &entry->node);
+	pfree(entry);
 }
 
 /*
@@ -86,11 +90,13 @@ forget(WfScheduler *scheduler, Entry *entry)
 static Entry *
 lower(WfScheduler *scheduler, int64 instance_id, TimestampTz low, TimestampTz due)
 {
-	bool		found;
-	Entry	   *entry = hash_search(scheduler->entries, &instance_id, HASH_ENTER, &found);
+	Entry	   *entry = wf_idtable_find(&scheduler->entries, instance_id);
 
-	if (!found)
+	if (entry == NULL)
 	{
+		entry = MemoryContextAlloc(scheduler->memory, sizeof(Entry));
+		entry->node.instance_id = instance_id;
+		wf_idtable_add(&scheduler->entries, &entry->node);
 		entry->low = low;
 		entry->due = due;
 		entry->fresh = entry->last = false;
@@ -143,7 +149,7 @@ wf_scheduler_put_last(WfScheduler *scheduler, int64 instance_id, TimestampTz low
 static void
 hand_out(WfScheduler *scheduler, Entry *entry, bool fresh, WfReady *ready)
 {
-	ready->instance_id = entry->instance_id;
+	ready->instance_id = entry->node.instance_id;
 	ready->low = entry->low;
 	ready->due = entry->due;
 	ready->last = entry->last;
@@ -203,7 +209,7 @@ wf_scheduler_take(WfScheduler *scheduler, TimestampTz now, int max, int max_with
 bool
 wf_scheduler_claim(WfScheduler *scheduler, int64 instance_id, TimestampTz *low)
 {
-	Entry	   *entry = hash_search(scheduler->entries, &instance_id, HASH_FIND, NULL);
+	Entry	   *entry = wf_idtable_find(&scheduler->entries, instance_id);
 
 	if (entry == NULL)
 		return false;
@@ -221,4 +227,13 @@ wf_scheduler_next(const WfScheduler *scheduler)
 	if (pairingheap_is_empty(scheduler->heap))
 		return DT_NOEND;
 	return pairingheap_container(Entry, heap_node, pairingheap_first(scheduler->heap))->due;
+}
+
+/*
+ * Memory that it takes.
+ */
+Size
+wf_scheduler_bytes(const WfScheduler *scheduler)
+{
+	return MemoryContextMemAllocated(scheduler->memory, false) + wf_idtable_bytes(&scheduler->entries);
 }

@@ -25,5 +25,6 @@ extern void wf_scheduler_put_last(WfScheduler *scheduler, int64 instance_id, Tim
 extern int	wf_scheduler_take(WfScheduler *scheduler, TimestampTz now, int max, int max_with_ties, WfReady *ready);
 extern bool wf_scheduler_claim(WfScheduler *scheduler, int64 instance_id, TimestampTz *low);
 extern TimestampTz wf_scheduler_next(const WfScheduler *scheduler);
+extern Size wf_scheduler_bytes(const WfScheduler *scheduler);
 
 #endif

@@ -55,24 +55,6 @@ wf_timers_load(WfTimers *timers, int64 instance_id, Snapshot snapshot, const Lis
 	wf_mailbox_find_timers(instance_id, snapshot, found, &load);
 }
 
-/*
- * A copy in the current memory context, as of now: what was set in this turn has its row by now.
- */
-void
-wf_timers_copy(WfTimers *timers, const WfTimers *from)
-{
-	ListCell   *lc;
-
-	timers->known = from->known;
-	timers->timers = NIL;
-	foreach(lc, from->timers)
-	{
-		const WfTimer *timer = lfirst(lc);
-
-		(void) add(timers, timer->name, timer->state_key, timer->at, timer->mail_id);
-	}
-}
-
 static void
 free_timer(WfTimer *timer)
 {
@@ -82,25 +64,77 @@ free_timer(WfTimer *timer)
 	pfree(timer);
 }
 
+/* a timer in a packed list; what comes after it is the next one */
+typedef struct Packed
+{
+	TimestampTz at;
+	int64		mail_id;
+	bool		has_key;
+	char		strings[FLEXIBLE_ARRAY_MEMBER]; /* the name, and the key if
+												 * there is one, each with its
+												 * 0 */
+} Packed;
+
+static Size
+packed_size(const WfTimer *timer)
+{
+	return MAXALIGN(offsetof(Packed, strings) + strlen(timer->name) + 1 +
+					(timer->state_key == NULL ? 0 : strlen(timer->state_key) + 1));
+}
+
+/*
+ * How many bytes the list takes in one piece of memory.
+ */
+Size
+wf_timers_packed_size(const WfTimers *timers)
+{
+	Size		size = 0;
+	ListCell   *lc;
+
+	foreach(lc, timers->timers)
+		size += packed_size(lfirst(lc));
+	return size;
+}
+
+/*
+ * Writes the list there, as of now: what was set in this turn has its row by now.
+ */
 void
-wf_timers_free(WfTimers *timers)
+wf_timers_pack(const WfTimers *timers, char *place)
 {
 	ListCell   *lc;
 
 	foreach(lc, timers->timers)
-		free_timer(lfirst(lc));
-	list_free(timers->timers);
-	timers->timers = NIL;
-	timers->known = false;
+	{
+		const WfTimer *timer = lfirst(lc);
+		Packed	   *packed = (Packed *) place;
+		Size		name_size = strlen(timer->name) + 1;
+
+		packed->at = timer->at;
+		packed->mail_id = timer->mail_id;
+		packed->has_key = timer->state_key != NULL;
+		memcpy(packed->strings, timer->name, name_size);
+		if (packed->has_key)
+			strcpy(packed->strings + name_size, timer->state_key);
+		place += packed_size(timer);
+	}
 }
 
 /*
- * About what a list takes of the memory.
+ * The list again, in the current memory context.
  */
-Size
-wf_timers_bytes(const WfTimers *timers)
+void
+wf_timers_unpack(WfTimers *timers, const char *place, int count)
 {
-	return list_length(timers->timers) * (sizeof(WfTimer) + 64);
+	timers->known = true;
+	timers->timers = NIL;
+	for (int i = 0; i < count; i++)
+	{
+		const Packed *packed = (const Packed *) place;
+		const char *key = packed->has_key ? packed->strings + strlen(packed->strings) + 1 : NULL;
+
+		place += packed_size(add(timers, packed->strings, key, packed->at, packed->mail_id));
+	}
 }
 
 WfTimer *

@@ -26,9 +26,9 @@ typedef struct WfTimers
 } WfTimers;
 
 extern void wf_timers_load(WfTimers *timers, int64 instance_id, Snapshot snapshot, const List *fired);
-extern void wf_timers_copy(WfTimers *timers, const WfTimers *from);
-extern void wf_timers_free(WfTimers *timers);
-extern Size wf_timers_bytes(const WfTimers *timers);
+extern Size wf_timers_packed_size(const WfTimers *timers);
+extern void wf_timers_pack(const WfTimers *timers, char *place);
+extern void wf_timers_unpack(WfTimers *timers, const char *place, int count);
 extern WfTimer *wf_timers_find(const WfTimers *timers, const char *name);
 extern WfTimer *wf_timers_find_mail(const WfTimers *timers, int64 mail_id);
 extern bool wf_timers_has(const WfTimers *timers, const WfMail *mail);

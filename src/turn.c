@@ -25,6 +25,7 @@
 #include "catalog.h"
 #include "clock.h"
 #include "deliver.h"
+#include "eventlog.h"
 #include "guc.h"
 #include "inbox.h"
 #include "record.h"
@@ -146,10 +147,22 @@ is_left_alone(const WfDraft *draft)
 }
 
 /*
- * Folds the log of an instance that is not in memory.
+ * An instance that has only just been created: its log is empty, so that it has no snapshots and no timers either, and there
+ * is nothing to be folded.
  */
 static void
-load_fold(WfTurn *turn, WfDraft *draft)
+begin_fold(WfDraft *draft)
+{
+	wf_replay_first_fold(&draft->row, &draft->fold);
+	draft->snapshot_seq = 0;
+	draft->timers.known = true;
+}
+
+/*
+ * Folds the log of an instance that is not in memory.  woken_by_start: it may have none.
+ */
+static void
+load_fold(WfTurn *turn, WfDraft *draft, bool woken_by_start)
 {
 	WfDivergence divergence;
 
@@ -165,6 +178,11 @@ load_fold(WfTurn *turn, WfDraft *draft)
 	}
 	if (is_on_hold(turn, draft))
 		return;
+	if (woken_by_start && wf_eventlog_last(draft->instance_id, turn->output.snapshot, NULL) == 0)
+	{
+		begin_fold(draft);
+		return;
+	}
 	wf_suspect_begin(draft->instance_id, WF_SUSPECT_FOLD);
 	wf_replay_activate(draft->workflow, &draft->row, turn->output.snapshot, &draft->fold, &draft->snapshot_seq, &divergence,
 					   &draft->kept);
@@ -228,6 +246,8 @@ load_resident(WfTurn *turn, WfDraft *draft, const WfProcess *process)
 static void
 activate(WfTurn *turn, WfDraft *draft)
 {
+	TimestampTz low = draft->unread_at;
+
 	if (!wf_instance_read(draft->instance_id, turn->output.snapshot, &draft->row))
 	{
 		draft->loaded = draft->absent = true;
@@ -235,7 +255,7 @@ activate(WfTurn *turn, WfDraft *draft)
 	}
 	get_ready(turn, draft, WF_NO_STAMP);
 	if (!draft->absent && !WF_IS_CLOSED(draft->row.status))
-		load_fold(turn, draft);
+		load_fold(turn, draft, low != WF_AT_ONCE && low <= draft->row.started_at);
 	if (draft->row.state_timers && !draft->broken && !draft->absent)
 		wf_timers_load(&draft->timers, draft->instance_id, turn->output.snapshot, NIL);
 }
@@ -256,6 +276,15 @@ loaded(WfTurn *turn, WfDraft *draft)
 	else if (WF_IS_CLOSED(draft->row.status))
 		wf_deliver_closed(turn, draft);
 	wf_lineup_update(turn->lineup, draft);
+}
+
+/*
+ * Whether the turn has in its memory what it may have: what can be left to another one is.
+ */
+bool
+wf_turn_is_full(const WfTurn *turn)
+{
+	return MemoryContextMemAllocated(turn->memory, true) >= WF_MAX_TURN_BYTES;
 }
 
 /*
@@ -291,7 +320,7 @@ wf_turn_load_cold(WfTurn *turn, WfDraft *first, int64 us)
 		WfDraft    *draft = lfirst(lc);
 
 		CHECK_FOR_INTERRUPTS();
-		if (GetCurrentTimestamp() > stop_at || MemoryContextMemAllocated(turn->memory, false) >= WF_MAX_TURN_BYTES)
+		if (GetCurrentTimestamp() > stop_at || wf_turn_is_full(turn))
 			break;
 		if (draft->loaded || !draft->in_lineup)
 			continue;

@@ -44,6 +44,7 @@ typedef struct WfTurn
 	List	   *newborns;		/* of WfDraft *: started in this turn */
 	WfAddresses *newborn_addresses;
 	bool		acted;			/* something was handled, or tried */
+	MemoryContext scratch;		/* NULL: not made yet */
 	WfOutput	output;			/* what is to be written */
 } WfTurn;
 
@@ -54,6 +55,7 @@ typedef struct WfTurn
 extern int64 wf_turn_conflict;
 
 extern TimestampTz wf_turn_low(const WfTurn *turn, int64 instance_id, TimestampTz low);
+extern bool wf_turn_is_full(const WfTurn *turn);
 extern bool wf_turn_may_act(const WfTurn *turn, const WfWorkflow *workflow);
 extern bool wf_turn_find_resident(WfTurn *turn, WfDraft *draft);
 extern void wf_turn_load_cold(WfTurn *turn, WfDraft *first, int64 us);
