@@ -78,8 +78,8 @@ typedef struct Engine
 	int			single;			/* so many turns take one instance only */
 	TimestampTz cut_at;			/* where the last turn had to stop reading */
 	TimestampTz told_at;		/* when the log was told of locks */
-	Size		peak;			/* of what processes had from the system, since
-								 * it got some back */
+	Size		peak;			/* of what processes had from the system,
+								 * since it got some back */
 } Engine;
 
 static Engine *worker_engine = NULL;
