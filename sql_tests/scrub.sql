@@ -261,7 +261,7 @@ SELECT pg_temp.changed('sc-c', c) FROM unnest(ARRAY[$$cancelling = false$$, $$st
 SELECT pg_temp.changed('sc-f', c) FROM unnest(ARRAY[$$status = 'cancelled'$$, $$status = 'running'$$, $$error = NULL$$, $$closed_at = '2024-02-03 00:01'$$, $$result = '{}'$$, $$attributes = '{"mark": 1.0}'$$, $$attributes = '{"mark": 1, "more": 2}'$$, $$cancelling = true$$]) c;
 SELECT pg_temp.changed('sc-t', c) FROM unnest(ARRAY[$$error = 'other'$$, $$closed_at = '2024-03-06 12:00'$$, $$status = 'failed'$$, $$version = 2$$, $$first_version = 2$$]) c;
 \echo 'retries are not in the log'
-SELECT pg_temp.changed('sc-r', c) FROM unnest(ARRAY[$$attempts = 7, error = 'other', retry_at = NULL$$, $$attempts = 0$$, $$attempts = 0, error = NULL$$]) c;
+SELECT pg_temp.changed('sc-r', c) FROM unnest(ARRAY[$$attempts = 7, error = 'other', retry_at = NULL$$, $$attempts = 0, retry_at = NULL$$, $$attempts = 0, error = NULL$$]) c;
 SET LOCAL wfproc.fake_now = '2024-03-06 13:00';
 SELECT wfproc.run();
 SELECT id, status, attempts, wfproc.verify(id) FROM wfproc.instances WHERE id = 'sc-r';
