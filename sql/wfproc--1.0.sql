@@ -56,7 +56,8 @@ CREATE TABLE wfproc.workflow (
     handler_timeout interval NOT NULL,
     snapshot_every int NOT NULL CHECK (snapshot_every >= 1),
     watch bool NOT NULL,
-    dead_letter_events bool NOT NULL
+    dead_letter_events bool NOT NULL,
+    cancel_deadline interval
 );
 COMMENT ON TABLE wfproc.workflow IS 'definitions: name, owner (a role, by name), current version, home, settings';
 
@@ -345,9 +346,9 @@ COMMENT ON TRIGGER append_only ON wfproc.event IS 'the log is append-only, also 
 CREATE FUNCTION wfproc.define(workflow text, handler text, migrate text = NULL, accepts text[] = NULL,
         max_attempts int = NULL, on_failure text = NULL, retry_delay interval = NULL,
         handler_timeout interval = NULL, snapshot_every int = NULL, watch bool = NULL, dead_letter_events bool = NULL,
-        helpers regprocedure[] = NULL, migrates_from int = NULL)
+        cancel_deadline interval = NULL, helpers regprocedure[] = NULL, migrates_from int = NULL)
     RETURNS int LANGUAGE c AS 'MODULE_PATHNAME', 'wfproc_define';
-COMMENT ON FUNCTION wfproc.define(text, text, text, text[], int, text, interval, interval, int, bool, bool, regprocedure[], int) IS
+COMMENT ON FUNCTION wfproc.define(text, text, text, text[], int, text, interval, interval, int, bool, bool, interval, regprocedure[], int) IS
 'publishes the function handler(jsonb, text, jsonb) as the workflow''s next version, with copies of the helpers that it calls, and returns its number; the same code again gives the same version; settings left NULL keep their value; a NOTICE names functions that the code calls and has no copy of; migrates_from: the migrate function takes states of that version and later ones, so that an upgrade goes past those in between; 42883 no such function, 42P13 wrong shape, 42723 a helper in another''s place, 42501 not the owner';
 
 CREATE FUNCTION wfproc.try_step(handler text, state jsonb, event text, payload jsonb = '{}',
@@ -703,7 +704,7 @@ CREATE VIEW wfproc.workflows WITH (security_barrier) AS
              AND h.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d
                  WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) AS at_home,
            w.accepts, w.max_attempts, w.on_failure, w.retry_delay, w.handler_timeout, w.snapshot_every, w.watch,
-           w.dead_letter_events
+           w.dead_letter_events, w.cancel_deadline
     FROM wfproc.workflow w
     JOIN wfproc.version v ON v.workflow_id OPERATOR(pg_catalog.=) w.workflow_id
                          AND v.version OPERATOR(pg_catalog.=) w.current_version

@@ -883,6 +883,22 @@ SELECT count(*) FROM wfproc.mailbox m JOIN wfproc.instance i USING (instance_id)
 SELECT dead();
 SELECT sound();
 ROLLBACK;
+\echo 'where it does not, its workflow may'
+BEGIN;
+SELECT clock_to('2030-01-01 00:00+00');
+SELECT wfproc.define('act', 'act', cancel_deadline => '1 hour');
+SELECT cancel_deadline FROM wfproc.workflows WHERE workflow = 'act';
+SELECT wfproc.start('act', 'as all', '{"set": {"on_cancel": [{"defer_cancel": 1}]}}'), wfproc.start('act', 'own', '{"set": {"on_cancel": [{"defer_cancel": 1, "deadline": "10 s"}]}}');
+SELECT wfproc.run();
+SELECT wfproc.cancel(id, 'because') FROM unnest('{as all,own}'::text[]) id;
+SELECT wfproc.run();
+SELECT id, agenda_of(id) FROM unnest('{as all,own}'::text[]) id;
+SELECT actions FROM wfproc.replay('as all') WHERE event = 'cancel';
+SELECT clock_to('2030-01-01 01:00+00');
+SELECT wfproc.run();
+SELECT about(id) FROM unnest('{as all,own}'::text[]) id;
+SELECT sound();
+ROLLBACK;
 \echo 'from a handler: cancel and terminate, of others and of itself'
 BEGIN;
 SELECT clock_to('2030-01-01 00:00+00');

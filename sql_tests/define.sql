@@ -256,6 +256,8 @@ SELECT try($$ SELECT wfproc.define('define_bad', 'h', retry_delay => '0 s') $$);
 SELECT try($$ SELECT wfproc.define('define_bad', 'h', retry_delay => '-1 h') $$);
 SELECT try($$ SELECT wfproc.define('define_bad', 'h', retry_delay => '178000000 years') $$);
 SELECT try($$ SELECT wfproc.define('define_bad', 'h', handler_timeout => '25 h') $$);
+SELECT try($$ SELECT wfproc.define('define_bad', 'h', cancel_deadline => '0') $$);
+SELECT try($$ SELECT wfproc.define('define_bad', 'h', cancel_deadline => '101 years') $$);
 SELECT try($$ SELECT wfproc.define('define_bad', 'h', snapshot_every => 0) $$);
 
 \echo '--- places where nothing can be defined'

@@ -211,10 +211,10 @@ insert_workflow(const WfDefinition *definition)
 	add_settings(&params, definition);
 	if (execute(&plan,
 				"INSERT INTO wfproc.workflow (workflow_id, name, owner, current_version, home, accepts, max_attempts,"
-				" on_failure, retry_delay, handler_timeout, snapshot_every, watch, dead_letter_events)"
+				" on_failure, retry_delay, handler_timeout, snapshot_every, watch, dead_letter_events, cancel_deadline)"
 				" SELECT nextval('wfproc.workflow_seq'), $1, $2, 1, h.token, $3, COALESCE($4, 5), COALESCE($5, 'pause'),"
 				" COALESCE($6, '1 s'), COALESCE($7, '10 s'), COALESCE($8, 100), COALESCE($9, false),"
-				" COALESCE($10, false) FROM wfproc.home h"
+				" COALESCE($10, false), $11 FROM wfproc.home h"
 				" RETURNING workflow_id",
 				&params, SPI_OK_INSERT_RETURNING, &workflow_id) != 1)
 		ereport(ERROR,
@@ -241,7 +241,8 @@ update_workflow(int workflow_id, int version, const WfDefinition *definition)
 				" max_attempts = COALESCE($4, max_attempts), on_failure = COALESCE($5, on_failure),"
 				" retry_delay = COALESCE($6, retry_delay), handler_timeout = COALESCE($7, handler_timeout),"
 				" snapshot_every = COALESCE($8, snapshot_every), watch = COALESCE($9, watch),"
-				" dead_letter_events = COALESCE($10, dead_letter_events) WHERE workflow_id = $1",
+				" dead_letter_events = COALESCE($10, dead_letter_events),"
+				" cancel_deadline = COALESCE($11, cancel_deadline) WHERE workflow_id = $1",
 				&params, SPI_OK_UPDATE, NULL) != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),

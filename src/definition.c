@@ -51,7 +51,8 @@ enum
 	WORKFLOW_SNAPSHOT_EVERY,
 	WORKFLOW_WATCH,
 	WORKFLOW_DEAD_LETTER_EVENTS,
-	WORKFLOW_COLUMNS = WORKFLOW_DEAD_LETTER_EVENTS
+	WORKFLOW_CANCEL_DEADLINE,
+	WORKFLOW_COLUMNS = WORKFLOW_CANCEL_DEADLINE
 };
 
 enum
@@ -293,6 +294,8 @@ read_settings(const WfScan *scan, WfWorkflow *workflow)
 	workflow->snapshot_every = DatumGetInt32(column(scan, WORKFLOW_SNAPSHOT_EVERY));
 	workflow->watch = DatumGetBool(column(scan, WORKFLOW_WATCH));
 	workflow->dead_letter_events = DatumGetBool(column(scan, WORKFLOW_DEAD_LETTER_EVENTS));
+	workflow->cancel_deadline_us = scan->nulls[WORKFLOW_CANCEL_DEADLINE - 1] ? -1 :
+		wf_clock_interval_us(DatumGetIntervalP(column(scan, WORKFLOW_CANCEL_DEADLINE)));
 	read_accepts(scan, workflow);
 }
 

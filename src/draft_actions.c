@@ -291,18 +291,19 @@ complete(WfDraft *draft, WfOutput *output, Jsonb *result)
 }
 
 /*
- * defer_cancel(): where it says for how long, that deadline takes the place of those of the cancels.
+ * defer_cancel(): where it or the workflow says for how long, that deadline takes the place of those of the cancels.
  */
 static void
 defer_cancel(WfDraft *draft, WfOutput *output, const WfAction *action)
 {
+	int64		us = action->deadline_us >= 0 ? action->deadline_us : draft->workflow->cancel_deadline_us;
 	WfMail	   *deadline;
 
 	draft->row.cancelling = draft->row_changed = true;
-	if (action->deadline_us < 0)
+	if (us < 0)
 		return;
 	wf_inbox_drop_deadlines(draft, output);
-	deadline = wf_letter_deadline(output, draft, action->deadline_us);
+	deadline = wf_letter_deadline(output, draft, us);
 	if (deadline->event.at <= output->now)
 		wf_inbox_add(draft, deadline);
 	else

@@ -18,6 +18,7 @@
 #define MAX_ACCEPTS 1000
 #define MAX_RETRY_DELAY_US (365 * USECS_PER_DAY)
 #define MAX_HANDLER_TIMEOUT_US USECS_PER_DAY
+#define MAX_CANCEL_DEADLINE_US (100 * 366 * USECS_PER_DAY)
 
 const Oid	wf_setting_types[WF_SETTINGS] = {
 	[WF_SETTING_ACCEPTS] = TEXTARRAYOID,
@@ -27,7 +28,8 @@ const Oid	wf_setting_types[WF_SETTINGS] = {
 	[WF_SETTING_HANDLER_TIMEOUT] = INTERVALOID,
 	[WF_SETTING_SNAPSHOT_EVERY] = INT4OID,
 	[WF_SETTING_WATCH] = BOOLOID,
-	[WF_SETTING_DEAD_LETTER_EVENTS] = BOOLOID
+	[WF_SETTING_DEAD_LETTER_EVENTS] = BOOLOID,
+	[WF_SETTING_CANCEL_DEADLINE] = INTERVALOID
 };
 
 static void
@@ -134,4 +136,7 @@ wf_settings_check(FunctionCallInfo fcinfo, int first)
 					   "handler_timeout");
 	if (!PG_ARGISNULL(first + WF_SETTING_SNAPSHOT_EVERY))
 		check_range(PG_GETARG_INT32(first + WF_SETTING_SNAPSHOT_EVERY), 1, PG_INT32_MAX, "snapshot_every");
+	if (!PG_ARGISNULL(first + WF_SETTING_CANCEL_DEADLINE))
+		check_interval(PG_GETARG_INTERVAL_P(first + WF_SETTING_CANCEL_DEADLINE), MAX_CANCEL_DEADLINE_US, "100 years",
+					   "cancel_deadline");
 }
