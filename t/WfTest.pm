@@ -177,13 +177,38 @@ sub run_silently
 	return IPC::Run::run(\@command, '<', '/dev/null', '>', \$out, '2>', \$err);
 }
 
+sub children_of
+{
+	my ($pid) = @_;
+	return split ' ', `ps -o pid= --ppid $pid`;
+}
+
+# Where a process was killed a moment before its postmaster, and held a lock of shared memory, those that wait for that lock stay
+# for ever, since nobody is left to tell them. They are given time to leave by themselves first, as all others must.
+sub end_orphans
+{
+	my (@pids) = @_;
+	my $give_up = time + 10;
+	while (@pids && time < $give_up)
+	{
+		@pids = grep { kill 0, $_ } @pids;
+		select(undef, undef, undef, 0.02);
+	}
+	return unless @pids;
+	diag("left behind by a postmaster that was killed: @pids");
+	kill 'KILL', @pids;
+	return;
+}
+
 # kill -9, and waits for the end of the postmaster; SIGQUIT is what an immediate shutdown sends.
 sub kill_postmaster
 {
 	my ($node, $signal) = @_;
 	my $pid = $node->{wf_child};
+	my @children = children_of($pid);
 	kill($signal // 'KILL', $pid);
 	waitpid($pid, 0);
+	end_orphans(@children) if ($signal // 'KILL') eq 'KILL';
 	delete $node->{wf_child};
 	$node->{_pid} = undef;
 	return;
