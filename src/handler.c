@@ -21,6 +21,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/portal.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
@@ -282,7 +283,28 @@ wf_handler_stretch(void (*body) (void *arg), void *arg)
 }
 
 /*
- * Undoes what the step did, and begins another stretch.  Those before it exist in memory only, and stay.
+ * Closes what a step has left open, which would be in the way of the next one.  Not by another stretch: whoever reads a log in
+ * this one has buffers pinned.
+ */
+static void
+close_cursors(void)
+{
+	MemoryContext next;
+
+	for (MemoryContext context = last_cursor(); context != NULL && context != stretch.last_cursor; context = next)
+	{
+		Portal		portal = GetPortalByName(context->ident);
+
+		next = context->nextchild;
+		/* those of the session were there before */
+		if (PortalIsValid(portal) && portal->portalContext == context &&
+			portal->createSubid == GetCurrentSubTransactionId())
+			PortalDrop(portal, false);
+	}
+}
+
+/*
+ * Undoes the step that raised, and begins another stretch.
  */
 static void
 undo_step(void)
@@ -460,9 +482,8 @@ call_in_step(WfWorkflow *workflow, WfVersion *version, WfStep *step, Call *call,
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(step_memory);
-	/* what is still open would be in the way of the next step */
 	if (last_cursor() != stretch.last_cursor)
-		undo_step();
+		close_cursors();
 	return result;
 }
 
