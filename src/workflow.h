@@ -78,7 +78,11 @@ typedef struct WfWorkflow
 	bool		watch;			/* NOTIFY on close and on attributes */
 	bool		dead_letter_events; /* senders are told, instead of a dead
 									 * letter */
-	/* of a cancel that the handler defers without a time; -1: the cancel's own */
+
+	/*
+	 * of a cancel that the handler defers without a time; -1: the cancel's
+	 * own
+	 */
 	int64		cancel_deadline_us;
 	List	   *grants;			/* of WfGrant * */
 	List	   *versions;		/* of WfVersion *, those asked for so far */
