@@ -88,7 +88,7 @@ sub draw_controls
 		next if draw(3);
 		push @{ $phase->{inputs} }, pick([ 'pause', $id, 'hold' ], [ 'pause', $id ], map({ [ 'resume', $id ] } 1 .. 3), [ 'cancel', $id, 'stop', HOUR ], [ 'cancel', $id, undef, undef ],
 			[ 'terminate', $id, 'enough' ], map({ [ 'retry_now', $id, 'again' ] } 1 .. 6), [ 'skip', $id, 'useless' ], [ 'skip', $id ], [ 'attributes', $id, { a => draw(2), b => pick(3, undef) } ],
-			map { [ 'reschedule', $id, pick(qw(t1 t2 e3 late bye)), draw(30 * HOUR) ] } 1 .. 6);
+			map { [ 'reschedule', $id, draw(30 * HOUR) ] } 1 .. 6);
 	}
 	return;
 }

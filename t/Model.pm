@@ -85,8 +85,8 @@ sub input
 	}
 	elsif ($verb eq 'reschedule')
 	{
-		my ($timer) = grep { ($_->{timer} // '') eq $a[0] } @{ $i->{mail} };
-		$post->(name => '$reschedule', payload => { by => $m->{by}, timer => $a[0] }, moves => $timer, to => $a[1]) if $timer;
+		my ($timer) = in_order(grep { $_->{timer} } @{ $i->{mail} });
+		$post->(name => '$reschedule', payload => { by => $m->{by}, timer => $timer->{timer} }, moves => $timer, to => $a[0]) if $timer;
 	}
 	else { $post->(name => $verb eq 'retry_now' ? '$retry' : "\$$verb", payload => $why); }
 	return;
@@ -154,7 +154,7 @@ sub handle
 	my ($m, $i, $mail, $now, $max_actions) = @_;
 	my $clock = defined $i->{clock} && $i->{clock} > $mail->{at} ? $i->{clock} : $mail->{at};
 	my $step = { i => $i, mail => $mail, now => $clock, actions => [], max => $max_actions };
-	my $state = eval { my $new = program($step); die $step->{limit} if $step->{limit}; $new };
+	my $state = eval { my $new = program($step); die $step->{limit} if $step->{limit}; need_keys($step, $new); $new };
 	if (my $error = $@)
 	{
 		die $error unless ref $error;
@@ -179,6 +179,20 @@ sub handle
 	$m->carry_out($i, $mail, @$_) for @{ $step->{actions} };
 	$m->close($i, 'cancelled', undef, $mail->{payload}{reason})
 	  if $mail->{name} eq 'cancel' && !is_closed($i) && !grep { $_->[0] =~ /^(defer_cancel|reject)$/ } @{ $step->{actions} };
+	return;
+}
+
+# A timer until a key of the state changes needs that key, before the step or after it.
+sub need_keys
+{
+	my ($step, $state) = @_;
+	my @actions = @{ $step->{actions} };
+	return if !@actions || $actions[-1][0] =~ /^(reject|postpone)$/;
+	for (grep { $_->[0] eq 'set_timer' && defined $_->[4] } @actions)
+	{
+		die [ '22023', "timer \"$_->[1]\" is to last until \"$_->[4]\" changes, and the state has no such key" ]
+		  unless exists $state->{ $_->[4] } || exists $step->{i}{state}{ $_->[4] };
+	}
 	return;
 }
 

@@ -106,7 +106,7 @@ BEGIN
                 WHEN 'cancel' THEN PERFORM wfproc.cancel(a[2], a[3], a[4]::bigint * interval '1 microsecond');
                 WHEN 'attributes' THEN PERFORM wfproc.set_attributes(a[2], op -> 2);
                 WHEN 'resume' THEN PERFORM wfproc.resume(a[2]);
-                WHEN 'reschedule' THEN PERFORM wfproc.reschedule(a[2], mail_id, virtual_time(a[4]::bigint)) FROM wfproc.agenda(a[2]) WHERE timer AND event = a[3];
+                WHEN 'reschedule' THEN PERFORM wfproc.reschedule(a[2], mail_id, virtual_time(a[3]::bigint)) FROM wfproc.agenda(a[2]) WHERE timer LIMIT 1;
                 ELSE EXECUTE format('SELECT wfproc.%I($1, $2)', a[1]) USING a[2], a[3];
             END CASE;
         EXCEPTION
