@@ -5,7 +5,7 @@
  * DROP and ALTER EXTENSION wait for the transaction's end and the next transaction sees what they did.
  *
  * Shards: one holder each.  The tag is our row of pg_extension with objsubid = shard + 1: visible in pg_locks, and out of
- * reach of pg_advisory_unlock_all(), which a handler may call.  What a rollback does to them: see worker.c.
+ * reach of pg_advisory_unlock_all().  What a rollback does to them: see worker.c.
  *
  * Tables: who acts for shards locks all that a turn writes before the first row is read, in the mode in which it will be
  * written, to the end of the transaction.  So no table is rewritten between reading and writing: VACUUM FULL and CLUSTER
