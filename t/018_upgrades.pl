@@ -270,7 +270,7 @@ sub handle_late
 	return;
 }
 
-# The clock goes on when something of the slot before was handled: the worker is at work while what is next is sent.
+# The clock goes on when the slot before was handled: where the worker has a backlog, mail that has just come goes before it.
 sub handle_live
 {
 	my ($db, $transactions, @kills) = @_;
@@ -286,8 +286,9 @@ sub handle_live
 		set_clock($slot);
 		send_slot($client, $slot, $transactions);
 		my $since = at((T0 + ($slot - 1) * SLOT) * 1_000_000);
-		$waiting += wait_until(sub { my ($outcome, @lines) = $client->connect ? $client->call("SELECT EXISTS (SELECT FROM wfproc.event WHERE at >= $since)") : ('failed'); $client->close if $outcome ne 'ok'; return $outcome eq 'ok' && $lines[0] eq 't' },
-			"something of slot $slot is handled") if $slot > 0;
+		my $until = at((T0 + $slot * SLOT) * 1_000_000);
+		$waiting += wait_until(sub { my ($outcome, @lines) = $client->connect ? $client->call("SELECT EXISTS (SELECT FROM wfproc.event WHERE at >= $since) AND NOT EXISTS (SELECT FROM wfproc.mailbox WHERE at < $until)") : ('failed'); $client->close if $outcome ne 'ok'; return $outcome eq 'ok' && $lines[0] eq 't' },
+			"what is before slot $slot is handled") if $slot > 0;
 	}
 	is($waiting, SLOTS - 1, "$db: the worker has kept up");
 	$client->close;
