@@ -211,8 +211,11 @@ choose(Stepping *stepping)
 		return first;
 	if (first->place.at < turn->before && !is_ripe(first))
 		next = choose_at_limit(stepping, first);
-	/* at least one of them, however slow the others are */
-	if (next == NULL && (done < 1 || !stepping->new_acted))
+	else if (first->place.at < turn->before && !has_acted(stepping))
+		/* one in order at least, however long it took to activate it */
+		next = first;
+	/* beside a harvest at least one of them */
+	if (next == NULL && (done < 1 || (stepping->harvesting && !stepping->new_acted)))
 		next = first_new(turn);
 	if (next == NULL && done < 1 && first->place.at < turn->before)
 		next = first;
